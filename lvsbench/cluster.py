@@ -257,7 +257,9 @@ def load(path: Path) -> Cluster:
             str(path), [Problem(str(path), line, column, f"not YAML: {error.problem or error.context}")]
         ) from error
     if not isinstance(document, CommentedMap):
-        raise TopologyError(str(path), [Problem(str(path), 1, 1, "a topology is a mapping: name, segments, nodes, service")])
+        raise TopologyError(
+            str(path), [Problem(str(path), 1, 1, "a topology is a mapping: name, segments, nodes, service")]
+        )
     return _check(document, str(path), path.resolve().parent)
 
 
@@ -266,7 +268,8 @@ def _check(document: CommentedMap, file: str, folder: Path) -> Cluster:
         cluster = Cluster.model_validate(_plain(document))
     except ValidationError as error:
         problems = [
-            _problem(document, file, _without_unions(detail["loc"]), _say(detail, document)) for detail in error.errors()
+            _problem(document, file, _without_unions(detail["loc"]), _say(detail, document))
+            for detail in error.errors()
         ]
         raise TopologyError(file, sorted(problems, key=lambda p: (p.line, p.column))) from None
     found = [_problem(document, file, where, text) for where, text in _inconsistencies(cluster)]
@@ -347,7 +350,9 @@ def _addresses(cluster: Cluster) -> Iterator[tuple[Where, str]]:
 def _outside(name: str, address: IPv4Address, segment: str, network: IPv4Network) -> str:
     """Say that an address is outside its segment, and which one was probably meant."""
     meant = IPv4Address(int(network.network_address) | (int(address) & int(network.hostmask)))
-    return f"address {address} of {name} is outside every address of segment {segment} ({network}); did you mean {meant}?"
+    return (
+        f"address {address} of {name} is outside every address of segment {segment} ({network}); did you mean {meant}?"
+    )
 
 
 def _service(cluster: Cluster) -> Iterator[tuple[Where, str]]:
@@ -356,7 +361,10 @@ def _service(cluster: Cluster) -> Iterator[tuple[Where, str]]:
         known = ", ".join(f"{name} {segment.network}" for name, segment in cluster.segments.items())
         yield ("service", "vip"), f"VIP {service.vip} is outside every segment ({known})"
     elif all(cluster.director.on(cluster.vip_segment) is None for _ in cluster._with(Role.DIRECTOR)):
-        yield ("service", "vip"), f"the director has no link in segment {cluster.vip_segment}, where VIP {service.vip} is"
+        yield (
+            ("service", "vip"),
+            f"the director has no link in segment {cluster.vip_segment}, where VIP {service.vip} is",
+        )
     for name in service.real_servers:
         node = cluster.nodes.get(name)
         if node is None:

@@ -286,9 +286,7 @@ class SSHShell:
                 process.finish()
                 out = process.read_until(began + timeout_s, timeout_s)
                 status = process.status(began + timeout_s, timeout_s)
-                return Result(
-                    self._node, command, status, _text(out), process.errors(), time.monotonic() - began
-                )
+                return Result(self._node, command, status, _text(out), process.errors(), time.monotonic() - began)
             finally:
                 process.close()
 
@@ -320,9 +318,7 @@ class SSHShell:
         try:
             yield
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise NodeLost(
-                self._node, "the SSH connection broke", command=command, answer=_named(error)
-            ) from error
+            raise NodeLost(self._node, "the SSH connection broke", command=command, answer=_named(error)) from error
 
     def _connect(self) -> paramiko.SSHClient:
         import paramiko
