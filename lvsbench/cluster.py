@@ -267,10 +267,7 @@ def _check(document: CommentedMap, file: str, folder: Path) -> Cluster:
     try:
         cluster = Cluster.model_validate(_plain(document))
     except ValidationError as error:
-        problems = [
-            _problem(document, file, _without_unions(detail["loc"]), _say(detail, document))
-            for detail in error.errors()
-        ]
+        problems = [_problem(document, file, _without_unions(detail["loc"]), _say(detail)) for detail in error.errors()]
         raise TopologyError(file, sorted(problems, key=lambda p: (p.line, p.column))) from None
     found = [_problem(document, file, where, text) for where, text in _inconsistencies(cluster)]
     if found:
@@ -309,7 +306,7 @@ def _inconsistencies(cluster: Cluster) -> Iterator[tuple[Where, str]]:
         if reached and name not in reached:
             yield (
                 ("nodes", name),
-                f"{name} has no ssh, but {reached[0]} has: say for every node how to reach it, or for none (embedded lab)",
+                f"{name} has no ssh, but {reached[0]} has: give every node one, or none (embedded lab)",
             )
         if node.local and node.ssh is not None:
             yield ("nodes", name, "local"), f"{name} is both local and reached over ssh"
@@ -383,7 +380,7 @@ def _without_unions(where: Where) -> Where:
     return tuple(part for part in where if part != "[key]")
 
 
-def _say(detail: Any, document: CommentedMap) -> str:
+def _say(detail: Any) -> str:
     """Say a pydantic error in the words of the file."""
     name = str(detail["loc"][-1]) if detail["loc"] else ""
     match detail["type"]:
@@ -399,14 +396,17 @@ def _say(detail: Any, document: CommentedMap) -> str:
 
 def _fields(where: Where) -> list[str]:
     """Return the keys that may stand at a place in a topology file."""
-    model: type[BaseModel] = {
-        0: Cluster,
-        1: VirtualService,
-        2: {"segments": Segment, "nodes": Node}.get(str(where[0]) if where else "", Node),
-        3: {"nodes": SSH, "service": RealServer}.get(str(where[0]) if where else "", Node),
-        4: Link,
-    }.get(len(where), Cluster)
-    return list(model.model_fields)
+    models: dict[tuple[str, int], type[_Strict]] = {
+        ("", 0): Cluster,
+        ("segments", 2): Segment,
+        ("nodes", 2): Node,
+        ("nodes", 3): SSH,
+        ("nodes", 4): Link,
+        ("service", 1): VirtualService,
+        ("service", 3): RealServer,
+    }
+    model = models.get((str(where[0]) if where else "", len(where)))
+    return [name for name in model.model_fields if name not in ("name", "process") or model is Cluster] if model else []
 
 
 def _problem(document: CommentedMap, file: str, where: Where, text: str) -> Problem:
