@@ -1,0 +1,55 @@
+# Two commands on a fresh machine:  make demo   make test
+# Both install what is missing (system packages by apt, Python packages into .venv) and may be repeated.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+# The lab's tools may be in sbin, which a user's PATH lacks on Debian.
+export PATH := $(PATH):/usr/sbin:/sbin
+# tool:package of Debian and Ubuntu
+TOOLS  := mmdebstrap:mmdebstrap mke2fs:e2fsprogs ip:iproute2 unshare:util-linux nsenter:util-linux ssh:openssh-client \
+          $(if $(SUDO),fakeroot:fakeroot newuidmap:uidmap)
+
+.PHONY: demo test install system lint unit lock clean
+
+demo: install
+	$(BIN)/lvsbench run --mode all --object 64k --blocks 3 --duration 3 --warmup 1
+
+test: install lint unit
+
+install: system .venv/installed
+
+# apt is asked only where something is missing.
+system:
+	@missing=""; \
+	for pair in $(TOOLS); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then \
+	  echo "Installing by apt:$$missing"; \
+	  $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	fi
+
+.venv/installed: requirements.lock pyproject.toml
+	@echo "Installing the Python packages of requirements.lock into .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --no-deps -e .
+	@touch $@
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/pytest
+
+# Written again after a change of the dependencies in pyproject.toml.
+lock: install
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --group dev pyproject.toml -o requirements.lock --no-header
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,5 @@
+"""``python -m lvsbench``: the command line."""
+
+from lvsbench.cli import main
+
+main()

@@ -1,0 +1,81 @@
+"""The command line: parse, print, exit status, and nothing else.
+
+Every command lives in a module of this package that imports click at its top and everything else inside the command, so
+that ``lvsbench --help`` and shell completion stay instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from lvsbench import __version__
+from lvsbench.errors import LvsbenchError
+
+# In the order of the help. Each is an attribute, of the same name, of the module.
+COMMANDS = {
+    "run": "lvsbench.cli.run",
+    "report": "lvsbench.cli.report",
+    "plan": "lvsbench.cli.setup",
+    "setup": "lvsbench.cli.setup",
+    "status": "lvsbench.cli.setup",
+    "restore": "lvsbench.cli.setup",
+    "topology": "lvsbench.cli.topology",
+    "lab": "lvsbench.cli.lab",
+    "doctor": "lvsbench.cli.doctor",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are asked for, and which names the nearest one after a typo."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="lvsbench")
+def cli() -> None:
+    """Benchmark and diagnose Linux Virtual Server (IPVS) clusters in NAT, DR and TUN mode.
+
+    \b
+    lvsbench run --mode all       measure and compare the three modes on the embedded lab
+    lvsbench run --mode dr -t my-cluster.yaml          ... or one of them on your own hosts
+    lvsbench doctor               what this machine still needs
+
+    Exit status: 0 ok, 2 wrong usage or topology file, 3 a node or the lab failed, 4 the run is not valid,
+    5 a bug in lvsbench, 130 interrupted (hosts restored first).
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the documented status."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except LvsbenchError as error:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception:  # noqa: BLE001  # the last resort: say that the fault is ours
+        traceback.print_exc()
+        click.echo("\nThis is a bug in lvsbench. Please report it with the lines above.", err=True)
+        sys.exit(5)
+    sys.exit(status if isinstance(status, int) else 0)
