@@ -8,6 +8,7 @@ for every node. Either way the result is the same value, a :class:`Cluster`, and
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -110,6 +111,11 @@ class Node(_Strict):
     def on(self, segment: str) -> tuple[str, Link] | None:
         """Return the interface and link of this node in a segment, or None."""
         return next(((name, link) for name, link in self.links.items() if link.segment == segment), None)
+
+    @property
+    def interpreter(self) -> str:
+        """The Python that can import lvsbench on this node: this very one where the node is this machine."""
+        return sys.executable if self.local else self.python
 
     @property
     def address(self) -> IPv4Address:

@@ -71,6 +71,9 @@ class Asked(_Stored):
     users: int
     rate: float | None = None
     object: str
+    """Path of the object that every request asks for."""
+    body_bytes: int | None = None
+    """Its size, where it is known."""
     connections: str
     client: str
     scheduler: str

@@ -79,7 +79,8 @@ def _answers(cluster: Cluster, mode: Mode, seen: Evidence, proof: Proof) -> Iter
     if failed:
         why = failed[0]["error"] or failed[0]["status"]
         yield f"{len(failed)} of {len(seen.answers)} proving requests failed: {why}"
-    if mode is Mode.DIRECT or not proof.served:
+    # The other schedulers may rightly send one client, or one request at a time, to one real server.
+    if cluster.service.scheduler not in ("rr", "wrr", "lc", "wlc") or not proof.served:
         return
     for node in cluster.real_servers:
         if cluster.service.real_servers[node.name].weight > 0 and node.name not in proof.served:

@@ -1,0 +1,22 @@
+"""Options that several commands share, so that they are spelled the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+TOPOLOGY = click.option(
+    "-t", "--topology", default="lab", show_default=True, help="A topology file, or the name of a shipped one."
+)
+OUT = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Where the folders of runs are.",
+)
+YES = click.option("--yes", is_flag=True, help="Change real hosts without asking.")
+MODE = click.option(
+    "--mode", required=True, type=click.Choice(["nat", "dr", "tun"]), help="The mode to put the cluster into."
+)

@@ -1,0 +1,120 @@
+"""``lvsbench run``: set up, load, prove, restore, report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from lvsbench.cli.options import OUT, TOPOLOGY, YES
+
+MODES = ("nat", "dr", "tun", "direct")
+SIZES = {"k": 1024, "m": 1024 * 1024}
+
+
+def object_path(value: str) -> tuple[str, int | None]:
+    """Return the path and the expected bytes of ``--object``: ``64k`` is ``/64k`` of 65,536 bytes, ``/x`` just a path.
+
+    Raises:
+        BadParameter: neither.
+    """
+    if value.startswith("/"):
+        return value, None
+    number, unit = value[:-1], value[-1:].lower()
+    if number.isascii() and number.isdigit() and unit in SIZES:
+        return f"/{value.lower()}", int(number) * SIZES[unit]
+    raise click.BadParameter(f"{value!r} is neither a size like 64k or 1m nor a path that starts with /")
+
+
+@click.command()
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    required=True,
+    type=click.Choice([*MODES, "all"]),
+    help="What to measure; may be repeated. all = nat, dr and tun; direct = without the director, a control.",
+)
+@TOPOLOGY
+@click.option("--blocks", type=click.IntRange(1, 1000), default=6, show_default=True, help="Trials of each mode.")
+@click.option("--duration", type=click.FloatRange(0.5, 3600), default=10, show_default=True, help="Window, in seconds.")
+@click.option("--warmup", type=click.FloatRange(0, 600), default=2, show_default=True, help="Load before it, seconds.")
+@click.option("--users", type=click.IntRange(1, 20_000), default=16, show_default=True, help="Requests under way.")
+@click.option("--object", "wanted", default="64k", show_default=True, help="1k, 4k, 16k, 64k, 256k, 1m, or a path.")
+@click.option(
+    "--connections",
+    type=click.Choice(["per-request", "keepalive"]),
+    default="per-request",
+    show_default=True,
+    help="IPVS schedules connections: keepalive ties a user to one real server.",
+)
+@click.option(
+    "--client",
+    type=click.Choice(["raw", "fast", "requests"]),
+    default="raw",
+    show_default=True,
+    help="lvsbench's own client, Locust's FastHttpUser or HttpUser.",
+)
+@click.option("--scheduler", help="IPVS scheduler; the topology's by default.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order of trials.")
+@OUT
+@YES
+@click.option("--json", "as_json", is_flag=True, help="Print report.json on stdout.")
+def run(
+    modes: tuple[str, ...],
+    topology: str,
+    blocks: int,
+    duration: float,
+    warmup: float,
+    users: int,
+    wanted: str,
+    connections: str,
+    client: str,
+    scheduler: str | None,
+    seed: int,
+    out: Path,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Measure one or more modes, put every host back, and write a report.
+
+    With a topology of the embedded lab and no lab up, one is booted for the time of the command.
+    """
+    path, body_bytes = object_path(wanted)
+    chosen = [mode for mode in MODES if mode in modes or ("all" in modes and mode != "direct")]
+    from lvsbench.cli.reach import reach
+
+    with reach(topology, scheduler) as place:
+        from lvsbench import bench, report
+        from lvsbench.cli.setup import confirm
+        from lvsbench.cluster import Mode
+        from lvsbench.results import Asked
+
+        asked = Asked(
+            modes=chosen,
+            blocks=blocks,
+            duration_s=duration,
+            warmup_s=warmup,
+            users=users,
+            object=path,
+            body_bytes=body_bytes,
+            connections=connections,
+            client=client,
+            scheduler=place.cluster.service.scheduler,
+            seed=seed,
+        )
+        if not place.embedded:
+            confirm(place, [Mode(mode) for mode in chosen], yes)
+        command = shlex.join(["lvsbench", *sys.argv[1:]])
+        folder = bench.run(place.cluster, asked, out, place.screen, command=command, cpu_plan=place.cpus)
+        place.screen.stage("drawing the report")
+        content = report.build(folder)
+        report.render(folder)
+        if as_json:
+            click.echo(json.dumps(content))
+        else:
+            place.screen.summary(content, folder)
+        return 0 if content["valid"] else 4

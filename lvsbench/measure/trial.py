@@ -1,0 +1,102 @@
+"""One trial: load from the client, readings from the nodes, until the window is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from lvsbench.cluster import Cluster, Node
+from lvsbench.load.control import Agent
+from lvsbench.load.wire import Event, Finished, LoadSpec, Started, Tick
+from lvsbench.measure.sampler import Sampler
+from lvsbench.results import Generator, Samples, Trial
+from lvsbench.shell import Shells
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a trial stands in its run."""
+
+    number: int
+    block: int
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a trial came to: its record, every request, and the rows for ``timeseries.csv``."""
+
+    trial: Trial
+    samples: Samples
+    rows: list[dict[str, object]]
+
+
+def measure(
+    shells: Shells,
+    cluster: Cluster,
+    agent: Agent,
+    spec: LoadSpec,
+    place: Place,
+    tell: Callable[[Tick], None],
+) -> Measured:
+    """Make the load of one trial and read the counters of the director and the real servers meanwhile.
+
+    Raises:
+        NodeLost: a node, or the agent, stopped answering.
+        CommandFailed: the load could not be made.
+    """
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    zero_s = 0.0
+    with Sampler(shells, _sampled(cluster)) as sampler:
+
+        def hear(event: Event) -> None:
+            nonlocal zero_s
+            if isinstance(event, Started):
+                zero_s = time.monotonic()
+                sampler.start(zero_s, reading_times(spec.warmup_s, spec.duration_s))
+            elif isinstance(event, Tick):
+                if sampler.error is not None:
+                    raise sampler.error
+                tell(event)
+
+        samples, finished = agent.run(spec, hear)
+        rows = [reading.row(place.number, zero_s) for reading in sampler.stop()]
+    inside = samples.ended_in_window
+    trial = Trial(
+        number=place.number,
+        block=place.block,
+        mode=place.mode,
+        started=started,
+        window_s=(finished.begin_s, finished.end_s),
+        samples=f"samples-{place.number:03d}-{place.mode}.npz",
+        requests=int(inside.sum()),
+        errors=int((samples.error[inside] != 0).sum()),
+        generator=_generator(finished),
+    )
+    return Measured(trial, samples, rows)
+
+
+def reading_times(warmup_s: float, duration_s: float) -> list[float]:
+    """Return when to read, in seconds since the load began: every second, and at both edges of the window."""
+    total_s = warmup_s + duration_s
+    return sorted({*(float(second) for second in range(int(total_s) + 1)), warmup_s, total_s})
+
+
+def _sampled(cluster: Cluster) -> list[tuple[Node, str]]:
+    """Return the nodes to read, each with its interface to the VIP's segment (or its first)."""
+    nodes = [cluster.director, *cluster.real_servers]
+    return [(node, (node.on(cluster.vip_segment) or next(iter(node.links.items())))[0]) for node in nodes]
+
+
+def _generator(finished: Finished) -> Generator:
+    return Generator(
+        cpu_s=finished.agent_cpu_s,
+        lateness_p50_us=finished.lateness.p50_us,
+        lateness_p99_us=finished.lateness.p99_us,
+        lateness_max_us=finished.lateness.max_us,
+        time_wait=finished.time_wait_after or 0,
+        address_exhausted=finished.errors.get("no-port", 0),
+        locust=asdict(finished.locust),
+    )

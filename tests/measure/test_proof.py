@@ -1,0 +1,152 @@
+"""The proof of a mode: right evidence proves it, and each piece that speaks against it is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lvsbench.cluster import Mode, find, load
+from lvsbench.measure.proof import Evidence, judge
+
+CLUSTER = load(find("lab"))
+MAC = {name: str(next(iter(node.links.values())).mac) for name, node in CLUSTER.nodes.items()}
+CIP, VIP, DIP = "192.168.127.40", "192.168.127.100", "192.168.127.10"
+RIP = {"rs1": "192.168.127.20", "rs2": "192.168.127.30"}
+
+
+def packet(source: str, destination: str, src: tuple[str, int], dst: tuple[str, int], **more: Any) -> dict[str, Any]:
+    """Return a packet as the path probe describes it, between the MACs of two nodes."""
+    return {
+        "time_s": 0.0,
+        "source_mac": MAC[source],
+        "destination_mac": MAC[destination],
+        "source": src[0],
+        "destination": dst[0],
+        "source_port": src[1],
+        "destination_port": dst[1],
+        "ttl": 64,
+        "flags": "PA",
+        "payload_bytes": 100,
+        "encapsulation": None,
+        "outer_source": None,
+        "outer_destination": None,
+        "outer_ttl": None,
+    } | more
+
+
+def flow(mode: Mode, server: str, port: int) -> dict[str, list[dict[str, Any]]]:
+    """Return what each node captures of one request and its reply in a healthy cluster."""
+    client, vip, rip = (CIP, port), (VIP, 80), (RIP[server], 80)
+    asked = packet("client", "director", client, vip)
+    tunnel = {
+        "encapsulation": "ipip",
+        "outer_source": DIP,
+        "outer_destination": RIP[server],
+        "outer_ttl": 63,
+        "ttl": 63,
+    }
+    passed = {
+        Mode.NAT: packet("director", server, client, rip, ttl=63),
+        Mode.DR: packet("director", server, client, vip, ttl=63),
+        Mode.TUN: packet("director", server, client, vip, **tunnel),
+    }
+    if mode is Mode.DIRECT:
+        asked, answered = packet("client", server, client, rip), packet(server, "client", rip, client)
+        return {"client": [asked, answered], "director": [], server: [asked, answered]}
+    if mode is Mode.NAT:
+        back, answered = packet(server, "director", rip, client), packet("director", "client", vip, client, ttl=63)
+        return {
+            "client": [asked, answered],
+            "director": [asked, passed[mode], back, answered],
+            server: [passed[mode], back],
+        }
+    answered = packet(server, "client", vip, client)
+    return {"client": [asked, answered], "director": [asked, passed[mode]], server: [passed[mode], answered]}
+
+
+def healthy(mode: Mode) -> Evidence:
+    """Return the evidence of a healthy cluster: one request to each real server."""
+    packets: dict[str, list[dict[str, Any]]] = {}
+    for server, port in (("rs1", 40001), ("rs2", 40002)):
+        for node, seen in flow(mode, server, port).items():
+            packets.setdefault(node, []).extend(seen)
+    answers = [
+        {"source_port": port, "status": "HTTP/1.1 200 OK", "served_by": server, "error": None}
+        for server, port in (("rs1", 40001), ("rs2", 40002))
+    ]
+    forward = [mode.method.forward] * 2 if mode.method else []
+    in_bytes, out_bytes = (1000 if mode.method else 0), (9000 if mode is Mode.NAT else 0)
+    return Evidence(forward, in_bytes, out_bytes, answers, packets, {mac: (name, "eth0") for name, mac in MAC.items()})
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_healthy_mode_is_proven(mode: Mode) -> None:
+    """Nothing speaks against a mode whose evidence is as the mode makes it."""
+    proof = judge(CLUSTER, mode, healthy(mode))
+    assert proof.problems == []
+    assert proof.ok
+    assert proof.reply_from == ("director" if mode is Mode.NAT else "rs1,rs2")
+    assert proof.encapsulation == ("ipip" if mode is Mode.TUN else None)
+    assert proof.served == {"rs1": 1, "rs2": 1}
+
+
+@pytest.mark.parametrize("mode", [Mode.NAT, Mode.DR, Mode.TUN])
+def test_hops_follow_the_path(mode: Mode) -> None:
+    """The request is followed to the real server and the reply back, through the director in NAT only."""
+    hops = [(hop.direction, hop.node) for hop in judge(CLUSTER, mode, healthy(mode)).hops]
+    back = ["rs1", "director", "director", "client"] if mode is Mode.NAT else ["rs1", "client"]
+    assert hops == [
+        *(("request", node) for node in ("client", "director", "director", "rs1")),
+        *(("reply", node) for node in back),
+    ]
+
+
+@pytest.mark.parametrize("claimed", [Mode.NAT, Mode.DR, Mode.TUN])
+@pytest.mark.parametrize("real", [Mode.NAT, Mode.DR, Mode.TUN])
+def test_one_mode_is_no_proof_of_another(claimed: Mode, real: Mode) -> None:
+    """The evidence of a mode proves that mode and no other, even where the Forward column says otherwise."""
+    assert claimed.method is not None
+    seen = replace(healthy(real), forwards=[claimed.method.forward] * 2)
+    assert judge(CLUSTER, claimed, seen).ok == (claimed is real)
+
+
+@pytest.mark.parametrize(
+    ("mode", "change", "said"),
+    [
+        (Mode.DR, {"forwards": ["Route", "Masq"]}, "Forward Route,Masq, not Route"),
+        (Mode.DR, {"forwards": []}, "Forward nothing, not Route"),
+        (Mode.DR, {"in_bytes": 0}, "did not go through the director"),
+        (Mode.DR, {"out_bytes": 5}, "OutBytes is 5"),
+        (Mode.NAT, {"out_bytes": 0}, "OutBytes is 0"),
+        (Mode.DIRECT, {"in_bytes": 7}, "no director should be involved"),
+        (Mode.DR, {"packets": {}}, "no reply was captured"),
+        (Mode.DR, {"macs": {MAC["rs1"]: ("rs1", "eth0")}}, "unknown host"),
+    ],
+)
+def test_what_speaks_against_it_is_named(mode: Mode, change: dict[str, Any], said: str) -> None:
+    """Each piece of evidence alone can refuse the proof, and says why."""
+    proof = judge(CLUSTER, mode, replace(healthy(mode), **change))
+    assert not proof.ok
+    assert any(said in problem for problem in proof.problems), proof.problems
+
+
+def test_a_silent_real_server_refuses_the_proof() -> None:
+    """With a scheduler that takes turns, a real server that answers nothing is a problem."""
+    seen = healthy(Mode.DR)
+    proof = judge(CLUSTER, Mode.DR, replace(seen, answers=seen.answers[:1]))
+    assert proof.problems == ["rs2 answered none of 1 proving requests"]
+
+
+def test_a_source_hash_may_leave_one_out() -> None:
+    """With a scheduler that ties a client to one real server, the others answer nothing, and that is right."""
+    seen = healthy(Mode.DR)
+    assert judge(CLUSTER.with_scheduler("sh"), Mode.DR, replace(seen, answers=seen.answers[:1])).ok
+
+
+def test_failed_requests_refuse_the_proof() -> None:
+    """A proving request that is not answered with 200 is a problem, with its reason."""
+    seen = healthy(Mode.DR)
+    broken = [dict(seen.answers[0], error="ConnectionRefusedError: refused"), *seen.answers]
+    assert "ConnectionRefusedError" in judge(CLUSTER, Mode.DR, replace(seen, answers=broken)).problems[0]

@@ -1,0 +1,113 @@
+"""Topology files: what is right is loaded whole, what is wrong is said all at once at its line and column."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from lvsbench.cluster import Mode, find, load, shipped
+from lvsbench.errors import TopologyError, UsageError
+
+LAB = find("lab").read_text()
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    """Return what is said about a file, as ``line:column: text``."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(TopologyError) as caught:
+        load(path)
+    assert caught.value.exit_code == 2
+    return [f"{problem.line}:{problem.column}: {problem.text}" for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_topology_loads(name: str) -> None:
+    """A topology that comes with lvsbench has no mistake and bears the name of its file."""
+    assert load(find(name)).name == name
+
+
+def test_the_lab_is_the_seeds() -> None:
+    """The default topology has the addresses of the text that started the project."""
+    cluster = load(find("lab"))
+    assert str(cluster.director.address) == "192.168.127.10"
+    assert [str(node.address) for node in cluster.real_servers] == ["192.168.127.20", "192.168.127.30"]
+    assert str(cluster.client.address) == "192.168.127.40"
+    assert cluster.service.vip == IPv4Address("192.168.127.100")
+    assert cluster.embedded
+    assert cluster.vip_segment == "lan"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("192.168.127.40", "192.16.127.40", "30:37: address 192.16.127.40 of client is outside"),
+        ("192.168.127.40", "192.16.127.40", "did you mean 192.168.127.40?"),
+        ("192.168.127.30", "192.168.127.20", "26:37: address 192.168.127.20 is that of rs1 eth0 already"),
+        ("192.168.127.30", "192.168.127.100", "26:37: address 192.168.127.100 is that of the VIP already"),
+        ("7f:1e", "7f:14", "mac 02:00:00:00:7f:14 is that of rs1 eth0 already"),
+        ("vip: 192.168.127.100", "vip: 10.0.0.1", "32:8: VIP 10.0.0.1 is outside every segment (lan 192.168.127.0/24)"),
+        ("scheduler: rr", "shceduler: rr", "34:14: unknown key 'shceduler'; did you mean 'scheduler'?"),
+        ("scheduler: rr", "scheduler: rrr", "34:14: scheduler: Input should be 'rr'"),
+        ("port: 80", "port: 80000", "33:9: port: Input should be less than or equal to 65535"),
+        ("rs2: {weight: 1}", "rs3: {weight: 1}", "37:5: no node 'rs3'; did you mean 'rs2'?"),
+        ("rs2: {weight: 1}", "client: {weight: 1}", "client is a client, not a real-server"),
+        ("role: client", "role: director", "a second director (director is one already)"),
+        ("role: client", "role: real-server", "no node has the role client"),
+        ("segment: lan, address: 192.168.127.40", "segment: lna, address: 192.168.127.40", "segment 'lna'; did"),
+        ("192.168.127.40", "192.168.127.400", "Input is not a valid IPv4 address"),
+        ("    role: client\n", "    role: client\n    ssh: {host: h}\n", "director has no ssh, but client has"),
+        ("segments:", "segments: [", "not YAML"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_where_they_are(tmp_path: Path, old: str, new: str, said: str) -> None:
+    """Each mistake is reported at its place, in the words of the file."""
+    assert old in LAB
+    # Not in the drawing at the top of the file: "nodes" begins after it.
+    drawing, marker, rest = LAB.partition("name: lab")
+    found = problems(tmp_path, drawing + marker + rest.replace(old, new, 1))
+    assert any(said in line for line in found), found
+
+
+def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
+    """One reading of the message mends the whole file."""
+    text = LAB.replace("address: 192.168.127.40", "address: 192.16.127.40").replace("7f:1e", "7f:14")
+    assert len(problems(tmp_path, text)) == 2
+
+
+def test_a_mac_stays_text(tmp_path: Path) -> None:
+    """A MAC address of digits only is no number in base 60 (YAML 1.1 reads 10:20:30:40:50:10 as an integer)."""
+    path = tmp_path / "mac.yaml"
+    path.write_text(LAB.replace('"02:00:00:00:7f:28"', "10:20:30:40:50:10"))
+    assert load(path).client.links["eth0"].mac == "10:20:30:40:50:10"
+
+
+def test_paths_are_taken_from_the_file(tmp_path: Path) -> None:
+    """A relative key file is looked for beside the topology file, not in the current folder."""
+    lines = []
+    for line in LAB.splitlines():
+        lines.append(line)
+        if line.strip().startswith("role:"):
+            lines.append("    ssh: {host: 192.0.2.1, key: keys/id}")
+    path = tmp_path / "metal.yaml"
+    path.write_text("\n".join(lines))
+    cluster = load(path)
+    assert not cluster.embedded
+    assert cluster.director.ssh is not None
+    assert cluster.director.ssh.key == tmp_path / "keys/id"
+
+
+def test_an_unknown_topology_is_a_usage_error() -> None:
+    """A name that is neither a file nor shipped is refused with the nearest one."""
+    with pytest.raises(UsageError, match="neither a file nor a shipped one") as caught:
+        find("labb")
+    assert "Did you mean lab?" in str(caught.value)
+
+
+def test_controls_have_no_forwarding_method() -> None:
+    """The mode without a director has no forwarding method; the others have their ipvsadm option."""
+    assert Mode.DIRECT.method is None
+    flags = [mode.method.flag for mode in (Mode.NAT, Mode.DR, Mode.TUN) if mode.method]
+    assert flags == ["-m", "-g", "-i"]
