@@ -154,6 +154,8 @@ class Cluster(_Strict):
     segments: dict[Label, Segment] = Field(min_length=1)
     nodes: dict[Label, Node] = Field(min_length=1)
     service: VirtualService
+    lab: str | None = None
+    """Which embedded lab booted it; None for real hosts, and in every file."""
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -307,6 +309,8 @@ def _inconsistencies(cluster: Cluster) -> Iterator[tuple[Where, str]]:
     yield from _roles(cluster)
     yield from _addresses(cluster)
     yield from _service(cluster)
+    if cluster.lab is not None:
+        yield ("lab",), "unknown key 'lab'"
     reached = [name for name, node in cluster.nodes.items() if node.ssh is not None or node.local]
     for name, node in cluster.nodes.items():
         if reached and name not in reached:
@@ -314,6 +318,8 @@ def _inconsistencies(cluster: Cluster) -> Iterator[tuple[Where, str]]:
                 ("nodes", name),
                 f"{name} has no ssh, but {reached[0]} has: give every node one, or none (embedded lab)",
             )
+        if node.process is not None:
+            yield ("nodes", name, "process"), "unknown key 'process'"
         if node.local and node.ssh is not None:
             yield ("nodes", name, "local"), f"{name} is both local and reached over ssh"
 
@@ -412,7 +418,7 @@ def _fields(where: Where) -> list[str]:
         ("service", 3): RealServer,
     }
     model = models.get((str(where[0]) if where else "", len(where)))
-    return [name for name in model.model_fields if name not in ("name", "process") or model is Cluster] if model else []
+    return [name for name in model.model_fields if name not in ("lab", "process")] if model else []
 
 
 def _problem(document: CommentedMap, file: str, where: Where, text: str) -> Problem:

@@ -7,6 +7,7 @@ that ``lvsbench --help`` and shell completion stay instant.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -61,6 +62,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the documented status."""
+    # Asked to end is asked to put hosts back first, like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = cli.main(standalone_mode=False)
     except LvsbenchError as error:

@@ -111,10 +111,9 @@ def run(
         command = shlex.join(["lvsbench", *sys.argv[1:]])
         folder = bench.run(place.cluster, asked, out, place.screen, command=command, cpu_plan=place.cpus)
         place.screen.stage("drawing the report")
-        content = report.build(folder)
-        report.render(folder)
+        content = report.make(folder)
         if as_json:
             click.echo(json.dumps(content))
         else:
-            place.screen.summary(content, folder)
+            place.screen.summary(content, report.summary(content), folder)
         return 0 if content["valid"] else 4

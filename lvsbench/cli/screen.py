@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+    from lvsbench.cluster import Mode
+    from lvsbench.plan import Row
+    from lvsbench.results import RunFolder
 
 
 class Screen:
@@ -61,3 +66,43 @@ class Screen:
         if self._task is not None:
             failed = f"  [red]{errors} errors[/red]" if errors else ""
             self._progress.update(self._task, description=label, completed=done_s, rate=f"{rate_rps:,.0f}/s{failed}")
+
+    def plan(self, mode: Mode, rows: Sequence[Row], *, err: bool = False) -> None:
+        """Print what a mode needs: on stdout, or on stderr where it is only part of a question."""
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.padding import Padding
+
+        console = self.console if err else Console(highlight=False)
+        step = 0
+        for row in rows:
+            if row.step != step:
+                step = row.step
+                console.print(f"[bold]{mode.value} · step {step}[/bold]")
+            change = "as wanted" if row.satisfied else f"{escape(row.before)} → [bold]{escape(row.after)}[/bold]"
+            console.print(f"  {escape(row.node)}: {escape(row.what)}: {change}", style="dim" if row.satisfied else None)
+            console.print(Padding(escape(row.reason), (0, 0, 0, 6)), style="dim")
+        changes = sum(not row.satisfied for row in rows)
+        console.print(f"{changes} change(s); {len(rows) - changes} setting(s) already as wanted")
+
+    def summary(self, report: Mapping[str, Any], rows: Sequence[Mapping[str, str]], folder: RunFolder) -> None:
+        """Print what a run came to: verdict, table, vetoes, and where the page is."""
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        console = Console(highlight=False)
+        for sentence in report["headline"]:
+            console.print(escape(sentence))
+        if rows:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for heading in rows[0]:
+                table.add_column(heading, justify="left" if heading == "mode" else "right")
+            for row in rows:
+                table.add_row(*map(escape, row.values()))
+            console.print(table)
+        for item in report["validity"]:
+            if item["verdict"] != "ok":
+                colour = "red" if item["verdict"] == "error" else "yellow"
+                console.print(f"[{colour}]{item['verdict']}[/{colour}]  {escape(item['text'])}")
+        console.print(f"{folder.page}", soft_wrap=True)

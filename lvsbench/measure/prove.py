@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,7 @@ def prove(
         answer = _request(shells, cluster, mode, path)
     packets = {cluster.client.name: answer["packets"]}
     packets |= in_parallel(
-        {
-            name: lambda name=name, raw=raw: _decode(evidence / f"{mode.value}-{name}.pcap", raw)
-            for name, raw in captures.items()
-        }
+        {name: partial(_decode, evidence / f"{mode.value}-{name}.pcap", raw) for name, raw in captures.items()}
     )
     table, counted = _ipvs(shells, cluster, mode)
     seen = Evidence(table, counted[0], counted[1], answer["requests"], packets, macs)
@@ -74,17 +72,18 @@ def prove(
 
 def _request(shells: Shells, cluster: Cluster, mode: Mode, path: str) -> Any:
     client = cluster.client
+    requests = max(8, 4 * len(cluster.service.real_servers))
     spec = {
         "do": "request",
         "interface": _interface(cluster, client),
         "targets": targets(cluster, mode),
         "path": path,
-        "requests": max(8, 4 * len(cluster.service.real_servers)),
+        "requests": requests,
         "served_by": cluster.service.served_by,
         "timeout_s": REQUEST_S,
     }
     command = f"{shlex.quote(client.interpreter)} -m lvsbench.probes.path"
-    deadline_s = 15 + REQUEST_S * spec["requests"]
+    deadline_s = 15 + REQUEST_S * requests
     result = shells[client.name].run(command, stdin=json.dumps(spec), timeout_s=deadline_s)
     result.check(
         "the path probe failed",

@@ -26,12 +26,11 @@ from lvsbench.shell import Process, Shell
 READING_S = 5.0
 """A node that answers no reading within this time is lost."""
 END = "end of section"
-# ip_vs_stats_percpu, not ip_vs_stats: the latter, and ipvsadm, are brought up to date every 2 s only.
-# Source: net/netfilter/ipvs/ip_vs_est.c, IPVS_EST_TICK; ip_vs_ctl.c:ip_vs_stats_percpu_show.
 SCRIPT = f"""\
 while read -r _; do
-  cat /proc/stat; echo '{END}'; cat /proc/net/dev; echo '{END}'
-  [ ! -e /proc/net/ip_vs_stats_percpu ] || cat /proc/net/ip_vs_stats_percpu; echo '{END}'
+  {cpu.COMMAND}; echo '{END}'
+  {counters.COMMAND}; echo '{END}'
+  {counters.IPVS}; echo '{END}'
 done"""
 
 
@@ -177,7 +176,7 @@ class Sampler:
             nic.tx_bytes,
             nic.rx_packets,
             nic.tx_packets,
-            counters.parse_ipvs_percpu(ipvs),
+            counters.parse_ipvs(ipvs),
         )
 
     def _section(self, name: str) -> str:

@@ -63,7 +63,7 @@ def measure(
 
         samples, finished = agent.run(spec, hear)
         rows = [reading.row(place.number, zero_s) for reading in sampler.stop()]
-    inside = samples.ended_in_window
+    inside = samples.ended_in_window()
     trial = Trial(
         number=place.number,
         block=place.block,

@@ -1,0 +1,278 @@
+"""The flows: run, setup, restore. The CLI, notebooks and tests all call these.
+
+A run puts the cluster into a mode, proves it, loads it, and puts every host back, for each mode of each block. Whatever
+happens in between, the hosts are restored before the exception goes on; if this very process dies, :func:`restore` does
+it from the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from lvsbench import __version__, drivers, facts, plan
+from lvsbench.cluster import Cluster, Mode
+from lvsbench.errors import LvsbenchError, NodeError
+from lvsbench.facts import State as NodeState
+from lvsbench.facts import environment
+from lvsbench.load.control import Agent
+from lvsbench.load.wire import LoadSpec, Tick
+from lvsbench.measure.blocks import order
+from lvsbench.measure.prove import prove, targets
+from lvsbench.measure.sampler import cpu_source
+from lvsbench.measure.trial import Place, measure
+from lvsbench.plan import Journal, Plan
+from lvsbench.results import Asked, Proof, Restored, Run, RunFolder, State, new_run_id
+from lvsbench.shell import CommandLog, Shell, Shells, connect
+
+
+class Watcher(Protocol):
+    """Who is told how a command comes along."""
+
+    def stage(self, text: str) -> None:
+        """Hear what is being done now."""
+
+    def expect(self, total_s: float) -> None:
+        """Hear how many seconds of load are to come."""
+
+    def load(self, label: str, done_s: float, rate_rps: float, errors: int) -> None:
+        """Hear how the load goes, about once a second."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- run
+
+
+def run(
+    cluster: Cluster,
+    asked: Asked,
+    out: Path,
+    watch: Watcher,
+    *,
+    command: str,
+    cpu_plan: Mapping[str, tuple[int, ...]],
+) -> RunFolder:
+    """Measure the modes asked for, and put every host back.
+
+    Args:
+        cluster: reachable, and as it should be again afterwards.
+        asked: modes, load and number of blocks.
+        out: the folder that gets the run's folder.
+        watch: who is told how it comes along.
+        command: the command line that repeats the run.
+        cpu_plan: the CPUs of this machine that nodes are pinned to, by name; empty on real hosts.
+
+    Returns:
+        the run's folder, whose ``run.json`` says ``finished``.
+
+    Raises:
+        NodeError: a node failed. The hosts were restored as far as they could be reached, ``run.json`` says ``failed``.
+        KeyboardInterrupt: after restoring; ``run.json`` says ``interrupted``.
+    """
+    folder = RunFolder.create(out, new_run_id(cluster.name, asked.modes))
+    record = Run(
+        run_id=folder.path.name,
+        version=__version__,
+        command=command,
+        started=_now(),
+        asked=asked,
+        topology=cluster.model_dump(mode="json"),
+        order=order(asked.modes, asked.blocks, asked.seed),
+        cpu_plan={name: list(cpus) for name, cpus in cpu_plan.items()},
+    )
+    folder.save(record)
+    watch.stage(f"run {record.run_id}")
+    try:
+        with connect(cluster, CommandLog(folder.commands)) as shells:
+            _Session(cluster, record, folder, shells, watch).measure_all()
+    except BaseException as error:
+        record.state = State.FAILED if isinstance(error, Exception) else State.INTERRUPTED
+        record.error = str(error) or type(error).__name__
+        record.ended = _now()
+        folder.save(record)
+        raise
+    record.state = State.FINISHED
+    record.ended = _now()
+    folder.save(record)
+    return folder
+
+
+class _Session:
+    """A run under way: its cluster, its record, its folder, its connections."""
+
+    def __init__(self, cluster: Cluster, record: Run, folder: RunFolder, shells: Shells, watch: Watcher) -> None:
+        self._cluster = cluster
+        self._record = record
+        self._folder = folder
+        self._shells = shells
+        self._watch = watch
+        self._plans = {mode: drivers.plan(Mode(mode), cluster) for mode in record.asked.modes}
+        self._done_s = 0.0
+
+    def measure_all(self) -> None:
+        """Measure every trial in order, and compare the hosts with what they were."""
+        asked = self._record.asked
+        self._describe_nodes()
+        before = plan.snapshot(self._shells)
+        macs = {link.mac: (name, link.interface) for name, state in before.items() for link in state.links if link.mac}
+        self._watch.expect(len(self._record.order) * len(asked.modes) * (asked.warmup_s + asked.duration_s))
+        number = 0
+        for block, modes in enumerate(self._record.order, 1):
+            for mode in modes:
+                number += 1
+                self._trial(Place(number, block, mode), macs)
+        self._watch.stage("comparing every host with what it was")
+        differences = [str(each) for each in plan.verify(before, plan.snapshot(self._shells))]
+        self._record.restored = Restored(verified=not differences, differences=differences)
+
+    def _describe_nodes(self) -> None:
+        read = self._shells.each(lambda shell: facts.run(shell, {"environment": environment.COMMAND}))
+        self._record.environment = {name: environment.parse(answer["environment"]) for name, answer in read.items()}
+        sampled = [self._cluster.director, *self._cluster.real_servers]
+        self._record.cpu_source = {node.name: cpu_source(node) for node in sampled}
+        self._folder.save(self._record)
+
+    def _trial(self, place: Place, macs: Mapping[str, tuple[str, str]]) -> None:
+        mode = Mode(place.mode)
+        label = f"block {place.block} of {len(self._record.order)}, {mode.value}"
+        # The agent takes a second to import Locust, which is time enough to set the mode up.
+        with _starting(self._shells, self._cluster) as agent, self._set_up(mode):
+            if place.mode not in self._record.proofs:
+                self._watch.stage(f"{mode.value}: proving the mode")
+                self._prove(mode, macs)
+            self._watch.stage(f"{label}: load")
+
+            def tell(tick: Tick) -> None:
+                self._watch.load(label, self._done_s + tick.t_s, tick.requests, tick.errors)
+
+            measured = measure(self._shells, self._cluster, agent.result(), self._spec(mode), place, tell)
+        self._done_s += self._record.asked.warmup_s + self._record.asked.duration_s
+        measured.samples.save(self._folder.path / measured.trial.samples)
+        self._folder.append_series(measured.rows)
+        self._record.trials.append(measured.trial)
+        self._folder.save(self._record)
+
+    def _prove(self, mode: Mode, macs: Mapping[str, tuple[str, str]]) -> None:
+        path = self._record.asked.object
+        proof: Proof = prove(self._shells, self._cluster, mode, path, macs, self._folder.evidence)
+        self._record.proofs[mode.value] = proof
+        self._folder.save(self._record)
+        for problem in proof.problems:
+            self._watch.stage(f"{mode.value}: not proven: {problem}")
+
+    @contextmanager
+    def _set_up(self, mode: Mode) -> Iterator[None]:
+        """Put the cluster into a mode for the time of a ``with`` block."""
+        wanted = self._plans[mode.value]
+        journal = Journal.begin(
+            self._folder.journal, self._cluster, mode, plan.snapshot(self._shells, wanted), self._record.run_id
+        )
+        try:
+            plan.apply(wanted, self._shells, journal)
+            yield
+        except BaseException as error:
+            _restore_after(error, self._folder.journal, self._shells, self._watch)
+            raise
+        restore(self._folder.journal, self._shells)
+
+    def _spec(self, mode: Mode) -> LoadSpec:
+        asked = self._record.asked
+        return LoadSpec(
+            host=targets(self._cluster, mode)[0][0],
+            port=targets(self._cluster, mode)[0][1],
+            path=asked.object,
+            body_bytes=asked.body_bytes,
+            users=asked.users,
+            client=asked.client,
+            connections=asked.connections,
+            warmup_s=asked.warmup_s,
+            duration_s=asked.duration_s,
+            seed=asked.seed,
+            served_by=self._cluster.service.served_by,
+            cpus=tuple(self._record.cpu_plan.get(self._cluster.client.name, ())) or None,
+        )
+
+
+@contextmanager
+def _starting(shells: Shells, cluster: Cluster) -> Iterator[Future[Agent]]:
+    """Start a load agent meanwhile, and end it at the end of the ``with`` block."""
+    client = cluster.client
+    with ThreadPoolExecutor(1, "agent") as pool:
+        future = pool.submit(Agent, shells[client.name], client.interpreter)
+        try:
+            yield future
+        finally:
+            if future.exception() is None:
+                future.result().close()
+
+
+# ---------------------------------------------------------------------------------------------------- setup, restore
+
+
+def preview(cluster: Cluster, mode: Mode) -> tuple[Plan, dict[str, NodeState]]:
+    """Return what a mode needs, and the state of all nodes; changes nothing.
+
+    Raises:
+        UsageError: the mode cannot work on this cluster.
+        NodeError: a node cannot be read.
+    """
+    wanted = drivers.plan(mode, cluster)
+    with connect(cluster) as shells:
+        return wanted, plan.snapshot(shells, wanted)
+
+
+def setup(cluster: Cluster, mode: Mode, out: Path, watch: Watcher) -> Journal:
+    """Put a cluster into a mode and leave it there, until :func:`restore`.
+
+    Raises:
+        UsageError: something is set up on it already, or the mode cannot work on it.
+        NodeError: a change failed; what had been changed was put back.
+    """
+    wanted = drivers.plan(mode, cluster)
+    folder = RunFolder.create(out, new_run_id(cluster.name, ["setup", mode.value]))
+    with connect(cluster, CommandLog(folder.commands)) as shells:
+        before = plan.snapshot(shells, wanted)
+        journal = Journal.begin(folder.journal, cluster, mode, before, folder.path.name)
+        try:
+            plan.apply(wanted, shells, journal)
+        except BaseException as error:
+            _restore_after(error, folder.journal, shells, watch)
+            raise
+    return journal
+
+
+def _restore_after(error: BaseException, journal: Path, shells: Shells, watch: Watcher) -> None:
+    """Put hosts back because of an error, which stays the one that is reported whatever becomes of this."""
+    watch.stage("putting back what was changed")
+    try:
+        restore(journal, shells)
+    except LvsbenchError as second:
+        left = f"NOT everything is restored: {second}"
+        watch.stage(left)
+        if isinstance(error, LvsbenchError):
+            error.advice = f"{error.advice}\n{left}".strip()
+
+
+def restore(journal: Path, shells: Mapping[str, Shell] | None = None) -> None:
+    """Put hosts back from a journal, and compare them with what they were.
+
+    Raises:
+        NodeError: a node could not be restored, or differs from what it was; the journal stays open.
+    """
+    restored = plan.restore(journal, shells)
+    if not restored.clean:
+        first = restored.differences[0]
+        raise NodeError(
+            first.node,
+            f"not as it was before: {len(restored.differences)} difference(s)",
+            answer="\n".join(str(difference) for difference in restored.differences),
+            advice=f"Mend these by hand, then: lvsbench restore {journal.parent.name}",
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+

@@ -1,0 +1,118 @@
+"""``lvsbench lab``: the embedded lab."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from lvsbench.cli.options import TOPOLOGY
+
+if TYPE_CHECKING:
+    from lvsbench.cluster import Node
+    from lvsbench.lab.state import Holder
+
+
+@click.group()
+def lab() -> None:
+    """Boot and use the embedded lab: one User-Mode Linux kernel per node, real IPVS, on this machine alone."""
+
+
+@lab.command()
+@TOPOLOGY
+def up(topology: str) -> None:
+    """Boot a lab that stays up, until lvsbench lab down."""
+    from lvsbench.cli.screen import Screen
+    from lvsbench.cluster import find, load
+    from lvsbench.lab import holder
+
+    path = find(topology)
+    with Screen() as screen:
+        holder.up(load(path), path, screen.stage)
+    click.echo("The lab is up. Look: lvsbench lab status. Into a node: lvsbench lab shell director")
+
+
+@lab.command()
+def down() -> None:
+    """End the lab that is up. Nothing of it is left."""
+    from lvsbench.lab import holder
+
+    click.echo("The lab is down." if holder.down() else "No lab is up.")
+
+
+@lab.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(as_json: bool) -> int:
+    """Show the nodes of the lab that is up. Exit status 3 if one is lost."""
+    from lvsbench.lab import holder
+
+    found = holder.status()
+    if as_json:
+        content = None if found is None else {"topology": found[0].topology, "nodes": [asdict(node) for node in found[1]]}
+        click.echo(json.dumps({"schema": 1, "lab": content}))
+    elif found is None:
+        click.echo("No lab is up. Boot one: lvsbench lab up")
+    else:
+        click.echo(f"{found[0].topology}")
+        click.echo("node         role         address         cpu    memory    used      up")
+        for node in found[1]:
+            cpus = ",".join(map(str, node.cpus))
+            line = f"{node.name:12} {node.role:12} {node.address:15} {cpus:4}"
+            if node.pid is None:
+                line += "  this machine, in the lab's network namespace"
+            elif node.alive:
+                line += f"{node.rss_bytes / 1048576:6.0f} MiB {node.cpu_s:5.1f} s {node.up_s:5.0f} s"
+            else:
+                line += click.style("  lost; its console's last lines:", fg="red")
+            click.echo(line)
+            for text in node.console.splitlines():
+                click.echo(f"             {text}")
+    return 3 if found is not None and any(not node.alive for node in found[1]) else 0
+
+
+@lab.command(context_settings={"ignore_unknown_options": True})
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec(node: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on NODE of the lab that is up, and end with its exit status: lvsbench lab exec rs1 -- ip addr."""
+    held, found = _node(node)
+    # A node gets one line for its shell; the client is this machine, and gets the words.
+    words = list(command) if found.local else [*_ssh(found), shlex.join(command)]
+    _enter(held, words)
+
+
+@lab.command()
+@click.argument("node")
+def shell(node: str) -> None:
+    """Open a shell on NODE of the lab that is up."""
+    held, found = _node(node)
+    _enter(held, _ssh(found))
+
+
+def _node(name: str) -> tuple[Holder, Node]:
+    from lvsbench.errors import LabError, UsageError
+    from lvsbench.lab import state
+
+    held = state.find()
+    if held is None:
+        raise LabError("no lab is up", advice="Boot one: lvsbench lab up")
+    nodes = held.running().cluster.nodes
+    if name not in nodes:
+        raise UsageError(f"no node {name!r} in the lab", advice=f"There are: {', '.join(nodes)}")
+    return held, nodes[name]
+
+
+def _ssh(node: Node) -> list[str]:
+    from lvsbench.lab import state
+
+    return state.ssh_argv(node)
+
+
+def _enter(held: Holder, words: list[str]) -> None:
+    from lvsbench.lab import namespaces
+
+    sys.exit(namespaces.run_entered(held.pid, words))

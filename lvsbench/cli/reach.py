@@ -1,0 +1,90 @@
+"""Get to a cluster: real hosts as they are, the embedded lab by going where it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lvsbench.cli.screen import Screen
+from lvsbench.cluster import Cluster, find, load
+from lvsbench.errors import LabError
+
+if TYPE_CHECKING:
+    from lvsbench.plan import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command works. ``cpus`` are those that nodes of the lab are pinned to, by name."""
+
+    cluster: Cluster
+    embedded: bool
+    cpus: Mapping[str, tuple[int, ...]]
+    screen: Screen
+
+
+@contextmanager
+def reach(topology: str, scheduler: str | None = None, *, must_stay: bool = False) -> Iterator[Place]:
+    """Give a command its cluster.
+
+    For the embedded lab this process goes on inside the lab's namespaces: the first call starts the same command line
+    again in there and exits with its status. A lab that is up is used; otherwise one is booted for the time being.
+
+    Args:
+        topology: a path, or the name of a shipped topology.
+        scheduler: instead of the topology's.
+        must_stay: what the command does should outlast it, so a lab must be up.
+
+    Raises:
+        UsageError: no such topology, or it is wrong.
+        LabError: the lab cannot be made or entered.
+        NodeLost: a node did not boot.
+    """
+    cluster = load(find(topology))
+    if scheduler is not None:
+        cluster = cluster.with_scheduler(scheduler)
+    with Screen() as screen:
+        if not cluster.embedded:
+            yield Place(cluster, False, {}, screen)
+            return
+        _go_inside(screen, must_stay)
+        from lvsbench.lab import holder
+
+        with holder.reach(cluster, screen.stage) as running:
+            yield Place(running.cluster, True, running.cpus.nodes, screen)
+
+
+def _go_inside(screen: Screen, must_stay: bool) -> None:
+    from lvsbench.lab import holder, image, namespaces, state
+
+    if namespaces.inside():
+        return
+    held = state.find()
+    if held is not None:
+        sys.exit(holder.enter(held, sys.argv[1:]))
+    if must_stay:
+        raise LabError(
+            "no lab is up",
+            answer="what this command sets up would end with it, on a lab booted for it alone",
+            advice="Boot one that stays: lvsbench lab up",
+        )
+    image.ensure(screen.stage)
+    sys.exit(namespaces.reexec_ephemeral(sys.argv[1:]))
+
+
+def enter_for(journal: Journal) -> bool:
+    """Go where the nodes of a journal can be reached; False if they were those of a lab that is gone."""
+    wanted = journal.cluster.lab
+    if wanted is None:
+        return True
+    from lvsbench.lab import folders, holder, namespaces, state
+
+    if namespaces.inside():
+        return state.Running.load(folders.run_folder()).name == wanted
+    held = state.find()
+    if held is None or held.running().name != wanted:
+        return False
+    sys.exit(holder.enter(held, sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""``lvsbench report``: redraw the report of a run from its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lvsbench.cli.options import OUT
+
+
+@click.command()
+@click.argument("run", default="latest")
+@OUT
+@click.option("--json", "as_json", is_flag=True, help="Print report.json on stdout.")
+def report(run: str, out: Path, as_json: bool) -> int:
+    """Compute and draw the report of RUN again: a folder, a run id, or latest. Exit status 4 if the run is not valid."""
+    from lvsbench import report as reports
+    from lvsbench.cli.screen import Screen
+    from lvsbench.results import find_run
+
+    folder = find_run(run, out)
+    content = reports.make(folder)
+    if as_json:
+        click.echo(json.dumps(content))
+    else:
+        Screen().summary(content, reports.summary(content), folder)
+    return 0 if content["valid"] else 4
