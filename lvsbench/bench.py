@@ -181,8 +181,7 @@ class _Session:
     def _spec(self, mode: Mode) -> LoadSpec:
         asked = self._record.asked
         return LoadSpec(
-            host=targets(self._cluster, mode)[0][0],
-            port=targets(self._cluster, mode)[0][1],
+            targets=tuple(f"{address}:{port}" for address, port in targets(self._cluster, mode)),
             path=asked.object,
             body_bytes=asked.body_bytes,
             users=asked.users,
@@ -275,4 +274,3 @@ def restore(journal: Path, shells: Mapping[str, Shell] | None = None) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-

@@ -13,12 +13,14 @@ import csv
 import json
 import os
 import secrets
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +76,8 @@ class Asked(_Stored):
     """Path of the object that every request asks for."""
     body_bytes: int | None = None
     """Its size, where it is known."""
-    connections: str
-    client: str
+    connections: Literal["per-request", "keepalive"]
+    client: Literal["raw", "fast", "requests"]
     scheduler: str
     seed: int
 
@@ -196,8 +198,8 @@ class Samples:
 
     Attributes:
         start_us: uint64, microseconds from the start of the load to the request's start.
-        latency_us: uint32, microseconds from there to the last byte of the response (in per-request mode with the
-            connect).
+        latency_us: uint32, microseconds from there to the last byte of the response, or to the failure; it includes
+            the connection where the request had to open one.
         server: uint8, index into ``servers``: who answered, as the response said.
         error: uint8, index into ``errors``: 0 is success.
         servers: names; index 0 is "" (unknown).
@@ -216,22 +218,31 @@ class Samples:
     def __len__(self) -> int:
         return len(self.start_us)
 
+    def started_in_window(self) -> npt.NDArray[np.bool_]:
+        """Return which requests started inside the window: those whose latency is the trial's.
+
+        None is missing: requests in flight at the window's end are waited for. Those that *ended* inside the window
+        would leave out the slowest.
+        """
+        return self._inside(self.start_us)
+
+    def ended_in_window(self) -> npt.NDArray[np.bool_]:
+        """Return which requests ended inside the window: those that its throughput and its CPU time are made of."""
+        return self._inside(self.start_us + self.latency_us)
+
+    def _inside(self, when_us: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        begin, close = self.window_us
+        return np.asarray((when_us >= begin) & (when_us < close))
+
     @property
     def in_window(self) -> npt.NDArray[np.bool_]:
-        """Which requests count: those that *ended* inside the window.
-
-        Counting ends, not starts, makes throughput what came through in the window, and loses no request that a slow
-        server was still busy with when the window closed.
-        """
-        end = self.start_us + self.latency_us
-        begin, close = self.window_us
-        return np.asarray((end >= begin) & (end < close))
+        return self.ended_in_window()
 
     def save(self, path: Path) -> None:
         """Write an .npz file; it appears at ``path`` only when it is whole."""
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
-            np.savez(
+            np.savez_compressed(
                 file,
                 start_us=self.start_us,
                 latency_us=self.latency_us,
@@ -266,7 +277,7 @@ class Samples:
             raise ResultsError(
                 f"{path}: missing", advice="The run's folder is not complete; was it copied whole?"
             ) from error
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ResultsError(f"{path}: not a file of samples", answer=str(error)) from error
 
 

@@ -1,0 +1,135 @@
+"""One trial inside the agent: the loop that every user runs, what it records, and who watches over it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from array import array
+from itertools import cycle
+
+import gevent
+from gevent import get_hub
+from gevent.event import Event
+
+from lvsbench.load.clients import BUFFER_BYTES, Client, Counts, RawClient, kind_of
+from lvsbench.load.http import ERRORS, Failure, Heads, Servers
+from lvsbench.load.wire import LoadSpec, Tick
+
+MOST_SAMPLES = 30_000_000
+"""420 MB at 14 bytes each. A trial that makes more fails; samples are never dropped."""
+BACK_OFF_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Pauses of a user after its first, second ... failure in a row, or a refused port would take the whole CPU."""
+_TICK_SAMPLES = 1000
+_OTHER = ERRORS.index("other")
+_logger = logging.getLogger(__name__)
+_now = time.perf_counter_ns
+
+
+class Recorder:
+    """The samples, as columns. ``t0_ns`` is t = 0 on :func:`time.perf_counter_ns`."""
+
+    def __init__(self) -> None:
+        self.t0_ns = 0
+        self.start_us = array("Q")
+        self.latency_us = array("I")
+        self.server = array("B")
+        self.error = array("B")
+
+    def __len__(self) -> int:
+        return len(self.error)
+
+    def add(self, began_ns: int, ended_ns: int, server: int, error: int) -> None:
+        """Append a request."""
+        self.start_us.append((began_ns - self.t0_ns) // 1000)
+        self.latency_us.append((ended_ns - began_ns) // 1000)
+        self.server.append(server)
+        self.error.append(error)
+
+    def tick(self, first: int, t_s: float, cpu_s: float) -> Tick:
+        """Return the summary of the samples from number ``first`` on.
+
+        The percentiles are of an even selection: sorting them all would stop the load for milliseconds.
+        """
+        size = len(self)
+        step = max(1, (size - first) // _TICK_SAMPLES)
+        chosen = zip(self.latency_us[first:size:step], self.error[first:size:step], strict=True)
+        latencies = sorted(latency for latency, error in chosen if not error)
+        p50, p99 = (latencies[len(latencies) * q // 100] if latencies else None for q in (50, 99))
+        # As bytes: an array counts by comparing Python objects, a millisecond for a second's requests.
+        errors = size - first - self.error[first:size].tobytes().count(0)
+        return Tick(t_s, size - first, errors, p50, p99, cpu_s)
+
+
+class Trial:
+    """What all users of a trial share."""
+
+    def __init__(self, spec: LoadSpec) -> None:
+        self.spec = spec
+        self.recorder = Recorder()
+        self.servers = Servers()
+        self.counts = Counts()
+        self.stopping = False
+        self._gate = Event()
+        self._heads = Heads(spec.served_by, spec.body_bytes, self.servers)
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._raw: list[RawClient] = []
+        self._targets = cycle(spec.targets)
+
+    def next_target(self) -> str:
+        """Return the target of the next user, as ``ADDRESS:PORT``."""
+        return next(self._targets)
+
+    def raw_client(self) -> RawClient:
+        """Return a client for the user whose greenlet this is. It is watched over by :meth:`sweep`."""
+        sources = self.spec.source_addresses
+        source = sources[len(self._raw) % len(sources)] if sources else ""
+        client = RawClient(self.spec, self.next_target(), self._heads, self.counts, self._buffer, source)
+        self._raw.append(client)
+        return client
+
+    def open(self) -> None:
+        """Let all users begin: t = 0."""
+        self.recorder.t0_ns = _now()
+        self._gate.set()
+
+    def drive(self, client: Client) -> None:
+        """Fetch until the trial stops: the whole life of a user.
+
+        One call makes all requests: what Locust does between two tasks costs more than a request.
+        """
+        self._gate.wait()
+        add, exchange, settle = self.recorder.add, client.exchange, client.settle
+        failures = 0
+        try:
+            while not self.stopping:
+                began_ns = _now()
+                try:
+                    server = exchange(began_ns)
+                except Failure as failure:
+                    add(began_ns, _now(), 0, ERRORS.index(failure.kind))
+                except Exception as error:
+                    add(began_ns, _now(), 0, ERRORS.index(kind_of(error)) or _OTHER)
+                    _logger.debug("a request failed", exc_info=True)
+                else:
+                    add(began_ns, _now(), server, 0)
+                    settle()
+                    failures = 0
+                    continue
+                gevent.sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
+                failures += 1
+        finally:
+            client.close()
+
+    def sweep(self) -> None:
+        """Wake users whose response is overdue, for ever.
+
+        One greenlet that looks at all of them instead of a timer for each request, which costs 13 µs.
+        """
+        run = get_hub().loop.run_callback
+        pause_s = min(0.25, max(0.005, self.spec.timeout_s / 20))
+        while True:
+            gevent.sleep(pause_s)
+            now_ns = _now()
+            for client in self._raw:
+                if now_ns >= client.deadline_ns:
+                    run(client.wake)

@@ -1,0 +1,338 @@
+"""What the controller and the load agent say to each other: one JSON object a line.
+
+The controller sends one :class:`LoadSpec`. The agent sends events: ``ready``, then once it has the spec ``started``, a
+``tick`` each second, and at the end ``samples`` in chunks and ``finished``; or ``failed`` at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields
+from ipaddress import IPv4Address
+from typing import Any, ClassVar, Literal, TypeVar
+
+from lvsbench.errors import UsageError
+
+Client = Literal["raw", "fast", "requests"]
+Connections = Literal["per-request", "keepalive"]
+CLIENTS: tuple[Client, ...] = ("raw", "fast", "requests")
+CONNECTIONS: tuple[Connections, ...] = ("per-request", "keepalive")
+
+LONGEST_S = 3600.0
+"""The longest trial, warm-up included: the agent keeps every request of it in memory."""
+MOST_USERS = 20_000
+# Source: RFC 3986, section 3.3 and 3.4: a path and query in origin form holds no space and no control character.
+_PATH = re.compile(r"/[!-~]*")
+# Source: RFC 9110, section 5.6.2: token.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSpec:
+    """One trial's load. Raises UsageError naming every field that makes no sense.
+
+    Args:
+        targets: ``ADDRESS:PORT`` of what is connected to, each user to one of them, by turns: the VIP, or for a control
+            without a director the real servers.
+        path: path of the object, with its query.
+        body_bytes: size that the object must have; None accepts any.
+        users: how many users ask at the same time; each waits for its response before it asks again.
+        rate: requests per second of an open loop; None, a closed loop, is all that there is so far.
+        client: ``raw`` is lvsbench's own, ``fast`` Locust's FastHttpUser, ``requests`` Locust's HttpUser.
+        connections: ``per-request`` opens one for each request, ``keepalive`` one for each user.
+        warmup_s: seconds of load before the window.
+        duration_s: length of the window.
+        seed: of everything random in the load.
+        timeout_s: how long a connection, or a response, may take.
+        served_by: the response header in which a real server says its name.
+        cpus: numbers of the CPUs that the agent may run on; None leaves it to the kernel.
+        source_addresses: the client's own addresses to connect from, by turns; empty leaves it to the kernel.
+    """
+
+    targets: tuple[str, ...]
+    path: str = "/"
+    body_bytes: int | None = None
+    users: int = 32
+    rate: float | None = None
+    client: Client = "raw"
+    connections: Connections = "per-request"
+    warmup_s: float = 5.0
+    duration_s: float = 20.0
+    seed: int = 0
+    timeout_s: float = 10.0
+    served_by: str = "X-Served-By"
+    cpus: tuple[int, ...] | None = None
+    source_addresses: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        wrong = [f"{name}: {text}" for name, text, right in self._demands() if not right]
+        if wrong:
+            raise UsageError("the load makes no sense", answer="\n".join(wrong))
+
+    def _demands(self) -> list[tuple[str, str, bool]]:
+        length_s = self.warmup_s + self.duration_s
+        cpus = self.cpus
+        return [
+            ("targets", "there is none", len(self.targets) > 0),
+            *(("targets", f"{text!r} is no IPv4 address and port", _is_target(text)) for text in self.targets),
+            ("path", f"{self.path!r} is no path of a URL", _PATH.fullmatch(self.path) is not None),
+            ("body_bytes", f"{self.body_bytes} is negative", self.body_bytes is None or self.body_bytes >= 0),
+            ("users", f"{self.users} is not in 1-{MOST_USERS}", 1 <= self.users <= MOST_USERS),
+            ("rate", f"{self.rate}: there is no open loop yet, leave it out", self.rate is None),
+            ("client", f"{self.client!r} is none of {', '.join(CLIENTS)}", self.client in CLIENTS),
+            (
+                "connections",
+                f"{self.connections!r} is none of {', '.join(CONNECTIONS)}",
+                self.connections in CONNECTIONS,
+            ),
+            ("warmup_s", f"{self.warmup_s:g} is negative", self.warmup_s >= 0),
+            ("duration_s", f"{self.duration_s:g} is not over 0", self.duration_s > 0),
+            ("duration_s", f"with the warm-up it is not under {LONGEST_S:g} s", length_s <= LONGEST_S),
+            ("seed", f"{self.seed} is negative", self.seed >= 0),
+            ("timeout_s", f"{self.timeout_s:g} is not in 0.01-600", 0.01 <= self.timeout_s <= 600),
+            ("served_by", f"{self.served_by!r} is no name of a header", _TOKEN.fullmatch(self.served_by) is not None),
+            ("cpus", "names no CPU, or a negative one", cpus is None or (len(cpus) > 0 and min(cpus) >= 0)),
+            *(
+                ("source_addresses", f"{text!r} is no IPv4 address", _is_address(text))
+                for text in self.source_addresses
+            ),
+            (
+                "source_addresses",
+                f"the client {self.client!r} cannot choose its own address, only 'raw' can",
+                not self.source_addresses or self.client == "raw",
+            ),
+        ]
+
+    def to_json(self) -> str:
+        """Return the line that :meth:`from_json` reads, without its line end."""
+        return _dump(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> LoadSpec:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            UsageError: no JSON, a field missing, unknown or of the wrong type, or values that make no sense.
+        """
+        try:
+            return _build(cls, json.loads(line))
+        except ValueError as error:
+            raise UsageError("the load is not described as lvsbench does it", answer=str(error)) from error
+
+
+# ------------------------------------------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The agent has imported what it needs, and waits for its spec. Versions of what makes the load."""
+
+    name: ClassVar[str] = "ready"
+    lvsbench: str
+    python: str
+    locust: str
+    gevent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """All users run: the agent's t = 0, from which all its times count. ``unix_s`` is the client's wall clock then."""
+
+    name: ClassVar[str] = "started"
+    unix_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A second of load, for the progress display.
+
+    Args:
+        t_s: when it ended, seconds since t = 0.
+        requests: requests ended in it, failed ones included.
+        errors: how many of them failed.
+        p50_us: median latency of those that did not fail, from at most 1,000 of them; None if there are none.
+        p99_us: their 99th percentile.
+        cpu_s: CPU seconds that the agent used in it, user and system.
+    """
+
+    name: ClassVar[str] = "tick"
+    t_s: float
+    requests: int
+    errors: int
+    p50_us: int | None
+    p99_us: int | None
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some of the samples, packed by :func:`lvsbench.load.samples.pack`. ``number`` counts from 0."""
+
+    name: ClassVar[str] = "samples"
+    number: int
+    count: int
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How much later than asked a timer of the agent fired, every 10 ms inside the window. Microseconds."""
+
+    count: int
+    p50_us: int
+    p99_us: int
+    max_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocustSummary:
+    """Locust's own statistics of the whole trial. Its percentiles are whole milliseconds below 100 ms."""
+
+    requests: int
+    failures: int
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The trial's end, after its last chunk. Counts are of the whole trial, warm-up included.
+
+    Args:
+        begin_s: the window's beginning, seconds since t = 0.
+        end_s: its end; no request starts after it.
+        requests: requests that ended, which is the number of samples.
+        errors: how many failed, by kind; only kinds that occurred.
+        servers: the names that the samples' ``server`` column counts through.
+        connections: connections opened, or tried (0 where Locust's clients keep that to themselves).
+        reconnects: keepalive connections that had to be replaced, because the server closed or the request failed.
+        client_closed_first: connections that the server left open although the request said ``close``, so that
+            TIME_WAIT stays with the client.
+        unfinished: users that still waited for a response when the agent gave up on them.
+        agent_cpu_s: CPU seconds of the agent, user and system, inside the window.
+        lateness: the agent's own punctuality.
+        time_wait_before: connections of the client host in TIME_WAIT before the load; None if the kernel does not say.
+        time_wait_after: the same after it.
+        ephemeral_ports: how many ports the client host gives to outgoing connections; None if the kernel does not say.
+        locust: Locust's own statistics.
+    """
+
+    name: ClassVar[str] = "finished"
+    begin_s: float
+    end_s: float
+    requests: int
+    errors: dict[str, int]
+    servers: tuple[str, ...]
+    connections: int
+    reconnects: int
+    client_closed_first: int
+    unfinished: int
+    agent_cpu_s: float
+    lateness: Lateness
+    time_wait_before: int | None
+    time_wait_after: int | None
+    ephemeral_ports: int | None
+    locust: LocustSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The load could not be made. Nothing follows."""
+
+    name: ClassVar[str] = "failed"
+    message: str
+    advice: str = field(default="")
+
+
+Event = Ready | Started | Tick | Chunk | Finished | Failed
+_EVENTS: dict[str, type[Event]] = {kind.name: kind for kind in (Ready, Started, Tick, Chunk, Finished, Failed)}
+
+
+def to_line(event: Event) -> str:
+    """Return an event as the line that :func:`parse` reads, with its line end."""
+    return _dump({"event": event.name, **asdict(event)}) + "\n"
+
+
+def parse(line: str) -> Event:
+    """Read one line of the agent.
+
+    Raises:
+        ValueError: it is no event.
+    """
+    content = json.loads(line)
+    if not isinstance(content, dict) or str(content.get("event")) not in _EVENTS:
+        raise ValueError(f"no event of the load agent: {line[:200]!r}")
+    kind = _EVENTS[content.pop("event")]
+    return _build(kind, content)
+
+
+# ------------------------------------------------------------------------------------------- JSON to dataclass, checked
+
+
+def _dump(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False)
+
+
+def _types(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind)}
+
+
+def _build(kind: type[T], content: object) -> T:
+    """Make a dataclass of parsed JSON. Raises ValueError, with the field's name, for what does not fit its types."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{kind.__name__}: not an object: {content!r}")
+    known = _types(kind)
+    unknown = sorted(content.keys() - known.keys())
+    if unknown:
+        raise ValueError(f"{kind.__name__}: unknown: {', '.join(unknown)}")
+    values = {name: _fit(f"{kind.__name__}.{name}", known[name], value) for name, value in content.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _fit(where: str, wanted: Any, value: Any) -> Any:
+    """Return a JSON value as the wanted type: only what the dataclasses above use."""
+    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is types.UnionType:
+        return None if value is None else _fit(where, inner[0], value)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_fit(where, inner[0], each) for each in value)
+    if origin is dict and isinstance(value, dict):
+        return {_fit(where, inner[0], name): _fit(where, inner[1], each) for name, each in value.items()}
+    if origin is Literal and isinstance(value, str):
+        # Which words there are is a matter of sense, and said with the rest of what makes none.
+        return value
+    if origin is None:
+        if hasattr(wanted, "__dataclass_fields__"):
+            return _build(wanted, value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if wanted is float and number and math.isfinite(value):
+            return float(value)
+        if wanted is not float and type(value) is wanted:
+            return value
+    raise ValueError(f"{where}: {value!r} is not of type {getattr(wanted, '__name__', wanted)}")
+
+
+def _is_target(text: str) -> bool:
+    address, _, port = text.partition(":")
+    return _is_address(address) and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+
+
+def _is_address(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
