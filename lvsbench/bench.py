@@ -156,7 +156,7 @@ class _Session:
         self._folder.save(self._record)
 
     def _prove(self, mode: Mode, macs: Mapping[str, tuple[str, str]]) -> None:
-        path = self._record.asked.object
+        path = self._record.asked.path
         proof: Proof = prove(self._shells, self._cluster, mode, path, macs, self._folder.evidence)
         self._record.proofs[mode.value] = proof
         self._folder.save(self._record)
@@ -182,7 +182,7 @@ class _Session:
         asked = self._record.asked
         return LoadSpec(
             targets=tuple(f"{address}:{port}" for address, port in targets(self._cluster, mode)),
-            path=asked.object,
+            path=asked.path,
             body_bytes=asked.body_bytes,
             users=asked.users,
             client=asked.client,

@@ -73,9 +73,10 @@ class Asked(_Stored):
     users: int
     rate: float | None = None
     object: str
-    """Path of the object that every request asks for."""
+    """What every request asks for, in the user's words: ``64k``, or a path."""
+    path: str
     body_bytes: int | None = None
-    """Its size, where it is known."""
+    """Its size, where that is known."""
     connections: Literal["per-request", "keepalive"]
     client: Literal["raw", "fast", "requests"]
     scheduler: str
@@ -233,10 +234,6 @@ class Samples:
     def _inside(self, when_us: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         begin, close = self.window_us
         return np.asarray((when_us >= begin) & (when_us < close))
-
-    @property
-    def in_window(self) -> npt.NDArray[np.bool_]:
-        return self.ended_in_window()
 
     def save(self, path: Path) -> None:
         """Write an .npz file; it appears at ``path`` only when it is whole."""

@@ -52,7 +52,9 @@ def status(as_json: bool) -> int:
 
     found = holder.status()
     if as_json:
-        content = None if found is None else {"topology": found[0].topology, "nodes": [asdict(node) for node in found[1]]}
+        content = (
+            None if found is None else {"topology": found[0].topology, "nodes": [asdict(node) for node in found[1]]}
+        )
         click.echo(json.dumps({"schema": 1, "lab": content}))
     elif found is None:
         click.echo("No lab is up. Boot one: lvsbench lab up")

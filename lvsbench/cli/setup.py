@@ -106,7 +106,9 @@ def status(out: Path, as_json: bool) -> None:
         click.echo(f"Nothing is set up (no open journal in {out}).")
     for journal in journals:
         how = "set up" if journal.applied else "set up in part"
-        click.echo(f"{journal.run_id}: {journal.cluster.name} is {how} in mode {journal.mode.value} since {journal.began}")
+        click.echo(
+            f"{journal.run_id}: {journal.cluster.name} is {how} in mode {journal.mode.value} since {journal.began}"
+        )
         for batch in journal.batches:
             for change in batch.changes:
                 click.echo(f"  {batch.node:12} {change.what}: {change.before} -> {change.after}")

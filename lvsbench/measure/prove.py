@@ -110,6 +110,8 @@ def _interface(cluster: Cluster, node: Node) -> str:
 def _capturing(shells: Shells, cluster: Cluster) -> Iterator[dict[str, bytes]]:
     """Capture on the director and the real servers; the mapping is filled when the block ends."""
     ports = {cluster.service.port} | {server.port for server in cluster.service.real_servers.values() if server.port}
+    # --immediate-mode: otherwise packets wait in the kernel for up to a second, and are lost when tcpdump ends (measured).
+    options = f"-n -s {SNAP_BYTES} -c {CAPTURE_PACKETS} --immediate-mode -U -w -"
     wanted = " or ".join([*(f"tcp port {port}" for port in sorted(ports)), "ip proto 4", "ip proto 47"])
     nodes = [cluster.director, *cluster.real_servers]
     captured: dict[str, bytes] = {}
@@ -119,9 +121,7 @@ def _capturing(shells: Shells, cluster: Cluster) -> Iterator[dict[str, bytes]]:
             interface = _interface(cluster, node)
             processes[node.name] = shells[node.name].start(
                 "PATH=$PATH:/usr/sbin:/sbin; "
-                + until_closed(
-                    f"tcpdump -i {shlex.quote(interface)} -n -s {SNAP_BYTES} -c {CAPTURE_PACKETS} -U -w - '{wanted}'"
-                )
+                + until_closed(f"tcpdump -i {shlex.quote(interface)} {options} '{wanted}'")
             )
         able = [name for name, process in processes.items() if _listens(process)]
         yield captured

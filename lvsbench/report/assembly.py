@@ -1,0 +1,235 @@
+"""From a run's folder to ``report.json``: the numbers, with their intervals, verdicts and vetoes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lvsbench.cluster import Mode
+from lvsbench.report import frames, mechanics, statistics, validity, words
+from lvsbench.report.frames import Measured
+from lvsbench.report.statistics import Interval, Ratio, Verdict
+from lvsbench.results import SCHEMA, RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column of the trials that modes are compared in. ``threshold`` is the smallest difference that matters."""
+
+    name: str
+    threshold: float
+    lower_is_better: bool = True
+
+
+METRICS = (
+    Metric("throughput_rps", 0.03, lower_is_better=False),
+    Metric("latency_p50_s", 0.03),
+    Metric("latency_p90_s", 0.03),
+    Metric("latency_p99_s", 0.03),
+    Metric("latency_p999_s", 0.03),
+    Metric("cpu_s_per_request", 0.05),
+    Metric("rx_bytes_per_request", 0.05),
+    Metric("tx_bytes_per_request", 0.05),
+)
+DIRECTOR = (
+    "cpu_s_per_request",
+    "cpu_busy",
+    "cpu_used",
+    "softirq",
+    "rx_bytes_per_request",
+    "tx_bytes_per_request",
+    "rx_packets_per_request",
+    "tx_packets_per_request",
+)
+
+
+def build(folder: RunFolder) -> dict[str, Any]:
+    """Write ``report.json`` into a run's folder and return what is in it.
+
+    Raises:
+        ResultsError: the folder is damaged.
+    """
+    report = assemble(frames.read(folder))
+    save(folder, report)
+    return report
+
+
+def save(folder: RunFolder, report: dict[str, Any]) -> None:
+    """Write ``report.json``: strict JSON, so no NaN."""
+    folder.write("report.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def assemble(measured: Measured) -> dict[str, Any]:
+    """Return the content of ``report.json`` (schema 1) for what was measured."""
+    run = measured.run
+    strip = validity.judge(measured)
+    valid = not any(item.verdict == "error" for item in strip)
+    comparisons, pairwise = compare(measured, valid)
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "run_id": run.run_id,
+        "topology": measured.cluster.name,
+        "version": run.version,
+        "command": run.command,
+        "started": run.started,
+        "ended": run.ended,
+        "asked": run.asked.model_dump(),
+        "order": run.order,
+        "valid": valid,
+        "headline": [],
+        "validity": [asdict(item) for item in strip],
+        "reference": measured.reference,
+        "modes": {mode: _mode(measured, mode) for mode in measured.modes},
+        "comparisons": comparisons,
+        "pairwise": pairwise,
+        "expected": [{**asdict(item), "met": item.met} for item in mechanics.expectations(measured)],
+        "trials": _trials(measured.trials),
+    }
+    report["headline"] = words.headline(report)
+    return report
+
+
+# ---------------------------------------------------------------------------------------------------------- modes
+
+
+def _mode(measured: Measured, mode: str) -> dict[str, Any]:
+    rows = measured.trials[measured.trials["mode"] == mode]
+    shown = measured.run.proofs.get(mode)
+    projection = mechanics.project(measured, mode)
+    return {
+        "requests": int(rows["requests"].sum()),
+        "errors": int(rows["errors"].sum()),
+        "error_kinds": measured.error_kinds.get(mode, {}),
+        "throughput_rps": _estimate(measured, mode, "throughput_rps"),
+        "latency_s": {
+            **{name: _estimate(measured, mode, f"latency_{name}_s") for name in frames.PERCENTILES},
+            "max": _largest(measured, mode, "latency_max_s"),
+        },
+        "director": {
+            **{name: _estimate(measured, mode, name) for name in DIRECTOR},
+            "cpu_source": measured.run.cpu_source.get(measured.cluster.director.name) if mode != Mode.DIRECT else None,
+        },
+        "served": {node.name: int(rows[f"served_{node.name}"].sum()) for node in measured.cluster.real_servers},
+        "proof": None if shown is None else shown.model_dump(),
+        "projected_real_servers": None
+        if projection is None
+        else {**asdict(projection), "value": projection.real_servers},
+    }
+
+
+def _estimate(measured: Measured, mode: str, column: str) -> dict[str, Any]:
+    values = measured.of(mode, column)
+    return {**asdict(statistics.interval(values)), "trials": [_or_none(value) for value in values]}
+
+
+def _largest(measured: Measured, mode: str, column: str) -> dict[str, Any]:
+    """Return the largest request of all trials: a maximum grows with their number, so it has no interval."""
+    values = measured.of(mode, column)
+    known = values[np.isfinite(values)]
+    largest = Interval(float(known.max()) if len(known) else None, None, None)
+    return {**asdict(largest), "trials": [_or_none(value) for value in values]}
+
+
+def _trials(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): value if isinstance(value, str) else _or_none(value) for name, value in row.items()}
+        for row in trials.to_dict(orient="records")
+    ]
+
+
+def _or_none(value: float) -> float | int | None:
+    if isinstance(value, int | np.integer):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
+
+
+# ---------------------------------------------------------------------------------------------------- comparisons
+
+
+def compare(measured: Measured, valid: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Compare all pairs of modes in every metric.
+
+    Holm's correction is over all pairs of modes of a metric, whichever list they stand in.
+
+    Args:
+        measured: what was measured.
+        valid: False turns every verdict into "cannot tell": a vetoed run says nothing about its modes.
+
+    Returns:
+        the comparisons with the reference mode, and those of the other pairs.
+    """
+    reference = measured.reference
+    modes = sorted(measured.modes, key=lambda mode: mode != reference)
+    pairs = [(mode, other) for other, mode in itertools.combinations(modes, 2)]
+    comparisons: list[dict[str, Any]] = []
+    pairwise: list[dict[str, Any]] = []
+    for metric in METRICS:
+        found = [
+            statistics.ratio(list(measured.by_block(mode, metric.name)), list(measured.by_block(other, metric.name)))
+            for mode, other in pairs
+        ]
+        adjusted = statistics.holm([item.p for item in found])
+        for (mode, other), item, p in zip(pairs, found, adjusted, strict=True):
+            entry = _comparison(metric, mode, other, item, p, valid)
+            (comparisons if other == reference else pairwise).append(entry)
+    return comparisons, pairwise
+
+
+def _comparison(
+    metric: Metric, mode: str, reference: str, found: Ratio, adjusted: float | None, valid: bool
+) -> dict[str, Any]:
+    word = statistics.verdict(found, adjusted, metric.threshold, metric.lower_is_better) if valid else Verdict.UNKNOWN
+    return {
+        "metric": metric.name,
+        "mode": mode,
+        "reference": reference,
+        "ratio": found.ratio,
+        "low": found.low,
+        "high": found.high,
+        "verdict": word.value,
+        "p": found.p,
+        "p_holm": adjusted,
+        "threshold": metric.threshold,
+        "blocks": found.blocks,
+        "exact": None if found.exact is None else {**asdict(found.exact), "p": found.exact_p},
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- summary
+
+
+def summary(report: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the table for a terminal: one row per mode, the same columns in each, all of it text.
+
+    Args:
+        report: the content of report.json.
+    """
+    return [_row(report, mode) for mode in report["modes"]]
+
+
+def _row(report: dict[str, Any], mode: str) -> dict[str, str]:
+    of = report["modes"][mode]
+    ratios = {item["metric"]: item["ratio"] for item in report["comparisons"] if item["mode"] == mode}
+
+    def cell(found: dict[str, Any], unit: str, metric: str = "") -> str:
+        ratio = ratios.get(metric)
+        return words.quantity(found["value"], unit) + (f" (×{words.number(ratio)})" if ratio is not None else "")
+
+    director, latency, proof = of["director"], of["latency_s"], of["proof"]
+    return {
+        "mode": mode.upper(),
+        "requests/s": cell(of["throughput_rps"], "", "throughput_rps"),
+        "p50": cell(latency["p50"], "s", "latency_p50_s"),
+        "p99": cell(latency["p99"], "s", "latency_p99_s"),
+        "director CPU/request": cell(director["cpu_s_per_request"], "s", "cpu_s_per_request"),
+        "director busy": cell(director["cpu_busy"], "share"),
+        "bytes out/request": cell(director["tx_bytes_per_request"], "B", "tx_bytes_per_request"),
+        "errors": f"{of['errors']:,}",
+        "proof": words.NONE if proof is None else "✓" if proof["ok"] else "✗",
+    }

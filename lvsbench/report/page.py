@@ -1,0 +1,231 @@
+"""From a run's folder to ``index.html``: one file that opens offline, runs no script and loads nothing.
+
+Everything that a host answered is untrusted: jinja2 escapes it, and the page's policy would stop what slipped through.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lvsbench.cluster import ForwardingMethod
+from lvsbench.report import assembly, drawing, frames, words
+from lvsbench.report.figures import ALL
+from lvsbench.report.frames import Measured
+from lvsbench.results import Hop, Proof, RunFolder
+
+_HERE = Path(__file__).parent
+_ROWS = (
+    # heading, where it is in report.json, unit, metric of the comparisons
+    ("Requests per second", ("throughput_rps",), "", "throughput_rps"),
+    ("Latency, median", ("latency_s", "p50"), "s", "latency_p50_s"),
+    ("Latency, 90 %", ("latency_s", "p90"), "s", "latency_p90_s"),
+    ("Latency, 99 %", ("latency_s", "p99"), "s", "latency_p99_s"),
+    ("Latency, 99.9 %", ("latency_s", "p999"), "s", "latency_p999_s"),
+    ("Latency, slowest", ("latency_s", "max"), "s", ""),
+    ("Director CPU per request", ("director", "cpu_s_per_request"), "s", "cpu_s_per_request"),
+    ("Director busy", ("director", "cpu_busy"), "share", ""),
+    ("Director softirq", ("director", "softirq"), "share", ""),
+    ("Bytes in per request", ("director", "rx_bytes_per_request"), "B", "rx_bytes_per_request"),
+    ("Bytes out per request", ("director", "tx_bytes_per_request"), "B", "tx_bytes_per_request"),
+    ("Packets in per request", ("director", "rx_packets_per_request"), "", ""),
+    ("Packets out per request", ("director", "tx_packets_per_request"), "", ""),
+)
+_BOX = (
+    ("throughput_rps", "requests per second"),
+    ("latency_p50_s", "median latency"),
+    ("latency_p99_s", "99th percentile"),
+    ("cpu_s_per_request", "director CPU per request"),
+)
+_SEED = {"nat": "10 to 20", "dr": "100", "tun": "100"}
+"""Real servers per director, from the text that the three modes' comparison comes from."""
+
+
+def make(folder: RunFolder) -> dict[str, Any]:
+    """Write ``report.json`` and ``index.html`` from one reading of the folder and return the report.
+
+    Raises:
+        ResultsError: the folder is damaged.
+    """
+    measured = frames.read(folder)
+    report = assembly.assemble(measured)
+    assembly.save(folder, report)
+    folder.write("index.html", page(measured, report, _findings(folder)))
+    return report
+
+
+def render(folder: RunFolder) -> Path:
+    """Write ``index.html`` into a run's folder and return its path.
+
+    Raises:
+        ResultsError: the folder is damaged.
+    """
+    measured = frames.read(folder)
+    return folder.write("index.html", page(measured, assembly.assemble(measured), _findings(folder)))
+
+
+def page(measured: Measured, report: dict[str, Any], causes: list[dict[str, Any]]) -> str:
+    """Return the page.
+
+    Args:
+        measured: what was measured.
+        report: the content of report.json.
+        causes: root causes that a diagnosis of the cluster left open, as ``findings.json`` has them.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": words.number, "quantity": words.quantity, "times": words.times}
+    css = re.sub(r"\s*\n\s*", "\n", (_HERE / "page.css").read_text(encoding="utf-8")).strip()
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    html = environment.get_template("page.html.j2").render(
+        css=css,
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        run=measured.run,
+        report=report,
+        modes=list(report["modes"]),
+        looks={mode: mode if mode in drawing.LOOKS else "other" for mode in report["modes"]},
+        box=_box(report),
+        proofs=[_proof(measured, proof) for mode in report["modes"] if (proof := measured.run.proofs.get(mode))],
+        rows=_table(report),
+        refused={mode: _refusal(measured, mode) for mode in report["modes"]},
+        seed=_SEED,
+        projected=[mode for mode, of in report["modes"].items() if mode in _SEED and of["projected_real_servers"]],
+        sources=list(dict.fromkeys(s for of in report["modes"].values() if (s := of["director"]["cpu_source"]))),
+        figures=_figures(measured),
+        facts=_environment(measured),
+        causes=causes,
+        embedded=json.dumps(report, indent=1, ensure_ascii=False),
+        strip=sorted(report["validity"], key=lambda item: ("error", "warning", "ok").index(item["verdict"])),
+    )
+    # A number stays on one line with its unit; the data stay as they are in report.json.
+    text, data, rest = html.partition('<section id="data"')
+    return re.sub(r"(?<=\d) (?=(?:%|[mµn]?s|[kMG]?B)(?![\w/]))", "\u00a0", text) + data + rest
+
+
+def _findings(folder: RunFolder) -> list[dict[str, Any]]:
+    """Read the root causes of ``findings.json``, where a diagnosis wrote one."""
+    path = folder.path / "findings.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        causes = stored["causes"]
+        return [{"code": "", "node": "", "claim": "", "fix": [], **cause} for cause in causes]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # optional, and made by another part: the numbers do not depend on it
+
+
+# -------------------------------------------------------------------------------------------------------- sections
+
+
+def _box(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return, per mode, the comparisons of the verdict box."""
+    found = []
+    for mode in report["modes"]:
+        mine = {item["metric"]: item for item in report["comparisons"] if item["mode"] == mode}
+        lines = [{"what": what, **mine[metric]} for metric, what in _BOX if metric in mine]
+        if lines:
+            found.append({"mode": mode, "sentence": words.sentence(mine["throughput_rps"]), "lines": lines})
+    return found
+
+
+def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the headline table; the modes of a row share one unit."""
+    ratios = {(item["mode"], item["metric"]): item for item in report["comparisons"]}
+    rows = []
+    for heading, where, unit, metric in _ROWS:
+        found = {mode: _look_up(of, where) for mode, of in report["modes"].items()}
+        known = [item["value"] for item in found.values() if item["value"] is not None]
+        if not known:
+            continue
+        scale, name = words.scale_of(max(known), unit)
+        cells = {
+            mode: {
+                "value": words.number(None if item["value"] is None else item["value"] / scale),
+                "interval": words.span(item["low"], item["high"], scale),
+                "ratio": ratios.get((mode, metric)),
+            }
+            for mode, item in found.items()
+        }
+        rows.append({"heading": heading, "unit": name, "cells": cells})
+    return rows
+
+
+def _look_up(of: dict[str, Any], where: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = of
+    for key in where:
+        found = found[key]
+    return found
+
+
+def _refusal(measured: Measured, mode: str) -> str:
+    """Return why a mode's numbers are refused, or nothing."""
+    proof = measured.run.proofs.get(mode)
+    if proof is None:
+        return "no proof of the mode was taken" if mode in set(ForwardingMethod) else ""
+    return "" if proof.ok else "; ".join(proof.problems) or "the proof failed"
+
+
+def _proof(measured: Measured, proof: Proof) -> dict[str, Any]:
+    owners = _owners(measured, proof.hops)
+    return {
+        "proof": proof,
+        "macs": [(mac, owners.get(mac.lower(), "unknown")) for mac in proof.reply_macs],
+        "hops": [
+            {
+                "hop": hop,
+                "after_ms": f"{(hop.time_s - proof.hops[0].time_s) * 1e3:.2f}",
+                "sender": owners.get(hop.source_mac.lower(), ""),
+                "receiver": owners.get(hop.destination_mac.lower(), ""),
+            }
+            for hop in proof.hops
+        ],
+    }
+
+
+def _owners(measured: Measured, hops: list[Hop]) -> dict[str, str]:
+    """Return whose each MAC address is: from the topology, and where that is silent, from who saw the packet."""
+    cluster = measured.cluster
+    owners = {link.mac: node.name for node in cluster.nodes.values() for link in node.links.values() if link.mac}
+    servers = {node.name for node in cluster.real_servers}
+    for hop in hops:
+        if hop.direction == "request" and hop.node == cluster.client.name:
+            owners.setdefault(hop.source_mac.lower(), hop.node)
+        if hop.direction == "request" and hop.node in servers:
+            owners.setdefault(hop.destination_mac.lower(), hop.node)
+    return owners
+
+
+def _environment(measured: Measured) -> dict[str, Any]:
+    """Return the facts of every node as a table, and which of them are not the same everywhere they are known."""
+    environment = measured.run.environment
+    keys = list(dict.fromkeys(key for facts in environment.values() for key in facts))
+    known = {key: [facts[key] for facts in environment.values() if key in facts] for key in keys}
+    return {
+        "nodes": list(environment),
+        "keys": keys,
+        "differ": {key for key in keys if len(set(known[key])) > 1},
+        "value": environment,
+    }
+
+
+def _figures(measured: Measured) -> list[dict[str, Any]]:
+    """Draw every figure that has something to show: none of a run that never came to a trial."""
+    found: list[dict[str, Any]] = []
+    if measured.trials.empty:
+        return found
+    for figure in ALL:
+        panels = {title: frame for title, frame in figure.panels(measured).items() if len(frame)}
+        if not panels:
+            continue
+        drawn = [
+            {"title": title, "svg": drawing.svg(figure, index, frame, figure.alt(title, frame))}
+            for index, (title, frame) in enumerate(panels.items())
+        ]
+        found.append({"figure": figure, "panels": drawn, "table": figure.table(panels)})
+    return found

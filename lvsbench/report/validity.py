@@ -1,0 +1,264 @@
+"""What can veto a run's numbers: the validity strip, one small pure judge per question.
+
+A judge looks at the measured frames and returns one judgement, always: a question that was asked and answered "ok" is
+part of the report too. Any *error* replaces the headline; a *warning* stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lvsbench.cluster import ForwardingMethod, Mode
+from lvsbench.report import statistics
+from lvsbench.report.frames import Floats, Measured
+from lvsbench.results import State
+
+Word = Literal["ok", "warning", "error"]
+
+ERROR_SHARE = 0.001
+GENERATOR_WARNING, GENERATOR_ERROR = 0.7, 0.9
+LATENESS_WARNING_S, LATENESS_ERROR_S = 0.005, 0.05
+ACHIEVED_WARNING, ACHIEVED_ERROR = 0.98, 0.9
+TIME_WAIT_WARNING = 20_000
+"""Linux hands out 28,232 ephemeral ports by default. Source: ip-sysctl.rst, ip_local_port_range 32768-60999."""
+BLOCKS_WANTED = 6
+DRIFT, STEADY = 0.03, 0.10
+IDLE_DIRECTOR = 0.5
+SAME_AS_DIRECT = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One line of the validity strip."""
+
+    code: str
+    verdict: Word
+    text: str
+
+
+def finished(measured: Measured) -> Judgement:
+    """Judge whether the run came to its end."""
+    run = measured.run
+    if run.state is State.FINISHED:
+        return Judgement("run-finished", "ok", f"all {len(run.trials)} trials of {run.asked.blocks} blocks finished")
+    why = f": {run.error}" if run.error else ""
+    return Judgement("run-finished", "error", f"the run is {run.state.value}, not finished{why}")
+
+
+def restored(measured: Measured) -> Judgement:
+    """Judge whether every host was put back, and that was verified."""
+    found = measured.run.restored
+    if found is None:
+        return Judgement("restored", "error", "nobody has verified that the hosts were put back")
+    if not found.verified:
+        return Judgement("restored", "error", "not every host was put back: " + _listed(found.differences))
+    return Judgement("restored", "ok", "every host is as it was before: whole snapshots compared")
+
+
+def proof(measured: Measured) -> Judgement:
+    """Judge whether each mode measured was the mode asked for."""
+    problems = []
+    for mode in measured.run.modes:
+        shown = measured.run.proofs.get(mode)
+        if shown is None:
+            if mode in set(ForwardingMethod):
+                problems.append(f"{mode.upper()}: no proof was taken")
+        elif not shown.ok:
+            problems.append(f"{mode.upper()}: {_listed(shown.problems)}")
+    if problems:
+        return Judgement("proof", "error", "; ".join(problems))
+    return Judgement("proof", "ok", "captured packets show each mode to be what it is called")
+
+
+def errors(measured: Measured) -> Judgement:
+    """Judge failed requests: any is worth a warning, more than one in a thousand of a trial is too many."""
+    trials = measured.trials
+    if trials.empty or (trials["successes"] == 0).any():
+        return Judgement("errors", "error", "a trial without a single successful request")
+    count = int(trials["errors"].sum())
+    if not count:
+        return Judgement("errors", "ok", f"none of {int(trials['requests'].sum()):,} requests failed")
+    worst = float((trials["errors"] / trials["requests"]).max())
+    kinds: dict[str, int] = {}
+    for of_mode in measured.error_kinds.values():
+        for kind, number in of_mode.items():
+            kinds[kind] = kinds.get(kind, 0) + number
+    told = ", ".join(f"{kind} ({number:,})" for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:3])
+    text = f"{count:,} requests failed, up to {worst * 100:.2f} % of a trial: {told}"
+    return Judgement("errors", "error" if worst > ERROR_SHARE else "warning", text)
+
+
+def generator_cpu(measured: Measured) -> Judgement:
+    """Judge whether the load generator itself had CPU to spare: it runs on one core."""
+    worst, where = _worst(measured, "generator_cpu")
+    verdict: Word = "error" if worst >= GENERATOR_ERROR else "warning" if worst >= GENERATOR_WARNING else "ok"
+    text = f"the load generator used up to {worst * 100:.0f} % of a core{where}"
+    if verdict != "ok":
+        text += "; the numbers may be its own limit (more client machines, or fewer users)"
+    return Judgement("generator-cpu", verdict, text)
+
+
+def generator_lateness(measured: Measured) -> Judgement:
+    """Judge how late the generator's own timers fired; with a fixed rate that goes into the latency."""
+    worst, where = _worst(measured, "lateness_p99_s")
+    open_loop = measured.run.asked.rate is not None
+    verdict: Word = "warning" if worst >= LATENESS_WARNING_S else "ok"
+    if open_loop and worst >= LATENESS_ERROR_S:
+        verdict = "error"
+    return Judgement("generator-lateness", verdict, f"99 % of its timers fired within {worst * 1e3:.2g} ms{where}")
+
+
+def load_achieved(measured: Measured) -> Judgement:
+    """Judge whether an offered rate was carried."""
+    rate = measured.run.asked.rate
+    if rate is None:
+        users = measured.run.asked.users
+        return Judgement("load-achieved", "ok", f"closed loop: {users} users, each waits for its response")
+    share = float((measured.trials["throughput_rps"] / rate).min()) if len(measured.trials) else 0.0
+    verdict: Word = "error" if share < ACHIEVED_ERROR else "warning" if share < ACHIEVED_WARNING else "ok"
+    return Judgement(
+        "load-achieved", verdict, f"at least {share * 100:.1f} % of the offered {rate:,.0f} requests/s were carried"
+    )
+
+
+def ports(measured: Measured) -> Judgement:
+    """Judge whether the client ran out of ephemeral ports."""
+    exhausted, where = _worst(measured, "address_exhausted")
+    waiting, _ = _worst(measured, "time_wait")
+    if exhausted:
+        text = f"the client ran out of ephemeral ports {int(exhausted):,} times{where}"
+        return Judgement("ports", "error", text)
+    text = f"no lack of ephemeral ports; at most {int(waiting):,} connections in TIME_WAIT"
+    return Judgement("ports", "warning" if waiting >= TIME_WAIT_WARNING else "ok", text)
+
+
+def blocks(measured: Measured) -> Judgement:
+    """Judge whether there are enough complete blocks for an interval."""
+    modes = set(measured.run.modes)
+    complete = sum(modes <= set(rows["mode"]) for _, rows in measured.trials.groupby("block"))
+    count = "1 complete block" if complete == 1 else f"{complete} complete blocks"
+    if complete < statistics.MIN_TRIALS:
+        return Judgement("blocks", "warning", f"{count}: too few for an interval, so no mode is called better")
+    if complete < BLOCKS_WANTED:
+        return Judgement("blocks", "warning", f"{count}: a smoke run with wide intervals; {BLOCKS_WANTED} are usual")
+    return Judgement("blocks", "ok", f"{count}, one trial of each mode in each")
+
+
+def drift(measured: Measured) -> Judgement:
+    """Judge whether the whole rig became faster or slower during the run, whatever the mode."""
+    trials = measured.trials[measured.trials["throughput_rps"] > 0] if len(measured.trials) else measured.trials
+    count, modes = len(trials), trials["mode"].nunique() if len(trials) else 0
+    if count - modes < statistics.MIN_TRIALS:
+        return Judgement("drift", "ok", "too few trials to see a drift")
+    y = np.log(trials["throughput_rps"].to_numpy(dtype=np.float64))
+    x = trials["number"].to_numpy(dtype=np.float64)
+    # What is common to all trials of a mode is the mode's; only what goes with time is left.
+    for mode in trials["mode"].unique():
+        mine = (trials["mode"] == mode).to_numpy()
+        y[mine] -= y[mine].mean()
+        x[mine] -= x[mine].mean()
+    found, p = statistics.slope(x, y, fitted=modes + 1)
+    change = float(np.expm1(found * (count - 1)))
+    if abs(change) >= DRIFT and p <= 0.05:
+        text = f"throughput changed by {change * 100:+.0f} % from the first trial to the last, in all modes alike"
+        return Judgement("drift", "warning", text + "; an order that is balanced over the blocks cancels most of it")
+    return Judgement("drift", "ok", f"no drift over the run ({change * 100:+.1f} % from first to last trial)")
+
+
+def steady(measured: Measured) -> Judgement:
+    """Judge whether throughput was level inside each window, or the warm-up was too short."""
+    seconds = measured.seconds[measured.seconds["in_window"]] if len(measured.seconds) else measured.seconds
+    windows = [(int(str(number)), rows) for number, rows in seconds.groupby("number") if len(rows) >= 5]
+    if not windows:
+        return Judgement("steady", "ok", "windows are too short to see a slope")
+    moving = []
+    for number, rows in windows:
+        y = rows["throughput_rps"].to_numpy(dtype=np.float64)
+        x = rows["second"].to_numpy(dtype=np.float64)
+        found, p = statistics.slope(x, y)
+        change = found * len(x) / y.mean() if y.mean() else 0.0
+        # Bonferroni: with 18 trials one in twenty would be called moving by chance alone in most runs.
+        if abs(change) >= STEADY and p <= 0.05 / len(windows):
+            moving.append((abs(change), change, number, rows["mode"].iloc[0]))
+    if not moving:
+        return Judgement("steady", "ok", f"throughput is level inside all {len(windows)} windows")
+    _, change, number, mode = max(moving)
+    where = f"trial {number} ({mode.upper()})"
+    text = f"not steady in {len(moving)} of {len(windows)} windows, by {change * 100:+.0f} % in {where}"
+    return Judgement("steady", "warning", text + "; a longer warm-up may help")
+
+
+def bottleneck(measured: Measured) -> Judgement:
+    """Judge whether the director was the limit; where it was not, its capacity is higher than the throughput."""
+    limited = []
+    direct = measured.of(Mode.DIRECT, "throughput_rps").mean() if Mode.DIRECT in measured.modes else None
+    for mode in measured.modes:
+        if mode not in set(ForwardingMethod):
+            continue
+        busy = measured.of(mode, "cpu_busy")
+        mean = float(busy[np.isfinite(busy)].mean()) if np.isfinite(busy).any() else None
+        level = direct is not None and measured.of(mode, "throughput_rps").mean() >= direct * (1 - SAME_AS_DIRECT)
+        if level or (mean is not None and mean < IDLE_DIRECTOR):
+            told = "" if mean is None else f" (director {mean * 100:.0f} % busy)"
+            limited.append(f"{mode.upper()}{told}")
+    if not limited or measured.run.asked.rate is not None:
+        text = "no mode was held back by the generator or the real servers"
+        if measured.run.asked.rate is not None:
+            text = "at a fixed rate throughput is what was offered; compare latency and CPU"
+        return Judgement("bottleneck", "ok", text)
+    text = f"real servers or generator were the limit in {_listed(limited)}: throughput there is a lower bound"
+    return Judgement("bottleneck", "warning", text + " of what the director can carry")
+
+
+def mtu(measured: Measured) -> Judgement:
+    """Judge whether all nodes of the cluster have the same MTU."""
+    names = set(measured.cluster.nodes)
+    seen = {node: facts["mtu"] for node, facts in measured.run.environment.items() if node in names and "mtu" in facts}
+    if not seen:
+        return Judgement("mtu", "ok", "no node said its MTU")
+    if len(set(seen.values())) > 1:
+        told = ", ".join(f"{node} {value}" for node, value in seen.items())
+        return Judgement("mtu", "warning", f"nodes differ in MTU: {told}")
+    return Judgement("mtu", "ok", f"MTU {next(iter(seen.values()))} on every node")
+
+
+ALL: tuple[Callable[[Measured], Judgement], ...] = (
+    finished,
+    restored,
+    proof,
+    errors,
+    blocks,
+    generator_cpu,
+    generator_lateness,
+    load_achieved,
+    ports,
+    bottleneck,
+    drift,
+    steady,
+    mtu,
+)
+"""Every judge, in the order of the strip."""
+
+
+def judge(measured: Measured) -> list[Judgement]:
+    """Return the whole strip."""
+    return [one(measured) for one in ALL]
+
+
+def _worst(measured: Measured, column: str) -> tuple[float, str]:
+    """Return the largest value of a column of the trials, and where it was in words."""
+    values: Floats = measured.trials[column].to_numpy(dtype=np.float64) if len(measured.trials) else np.zeros(0)
+    if not len(values):
+        return 0.0, ""
+    row = measured.trials.iloc[int(values.argmax())]
+    return float(values.max()), f" (trial {row['number']}, {str(row['mode']).upper()})"
+
+
+def _listed(items: list[str]) -> str:
+    return (
+        ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "") if items else "no reason given"
+    )

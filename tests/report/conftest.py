@@ -1,0 +1,31 @@
+"""Synthetic runs that several modules of tests look at; made once."""
+
+from __future__ import annotations
+
+import pytest
+import synthetic
+
+from lvsbench.report import frames, make
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A healthy run of the three modes in six blocks, with its report."""
+    made = synthetic.make(tmp_path_factory.mktemp("healthy"), requests=6_000, window_s=6.0, warmup_s=2.0)
+    make(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def measured(folder):
+    """The frames of the healthy run."""
+    return frames.read(folder)
+
+
+@pytest.fixture(scope="session")
+def controlled(tmp_path_factory):
+    """A run of two blocks with the control mode `direct`, with its report."""
+    modes = ("nat", "dr", "tun", "direct")
+    made = synthetic.make(tmp_path_factory.mktemp("control"), requests=3_000, window_s=6.0, modes=modes, blocks=2)
+    make(made)
+    return made

@@ -1,0 +1,310 @@
+"""Synthetic run folders: realistic numbers, no lab. Everything comes from a seed, so that a folder can be repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lvsbench import cluster
+from lvsbench.results import (
+    Asked,
+    Generator,
+    Hop,
+    Proof,
+    Restored,
+    Run,
+    RunFolder,
+    Samples,
+    State,
+    Trial,
+)
+
+MAC = {"director": "02:00:00:00:7f:0a", "rs1": "02:00:00:00:7f:14", "rs2": "02:00:00:00:7f:1e"}
+MAC["client"] = "02:00:00:00:7f:28"
+VIP, DIP, RIP, CIP = "192.168.127.100", "192.168.127.10", "192.168.127.20", "192.168.127.40"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How a mode behaves: what the synthetic counters and samples are drawn around."""
+
+    rps: float
+    median_us: float
+    cpu_us: float
+    busy: float
+    rx_bytes: float
+    tx_bytes: float
+    rx_packets: float
+    tx_packets: float
+
+
+BEHAVIOUR = {
+    "nat": Behaviour(2061, 7400, 470, 0.995, 66_930, 66_930, 15.4, 15.4),
+    "dr": Behaviour(4659, 3250, 57, 0.07, 880, 880, 9.8, 9.8),
+    "tun": Behaviour(4434, 3420, 66, 0.10, 880, 1076, 9.8, 9.8),
+    "direct": Behaviour(4781, 3150, 0, 0.01, 0, 0, 0, 0),
+}
+FORWARD = {"nat": "Masq", "dr": "Route", "tun": "Tunnel"}
+ORDERS = (("nat", "dr", "tun", "direct"), ("direct", "tun", "dr", "nat"))
+
+
+def make(
+    out: Path,
+    *,
+    modes: tuple[str, ...] = ("nat", "dr", "tun"),
+    blocks: int = 6,
+    requests: int = 30_000,
+    window_s: float = 10.0,
+    warmup_s: float = 3.0,
+    rate: float | None = None,
+    error_share: float = 0.0,
+    drift: float = 0.0,
+    ramp: float = 0.0,
+    noise: float = 0.012,
+    generator_cpu: float = 0.55,
+    seed: int = 1,
+) -> RunFolder:
+    """Write a run's folder and return it.
+
+    Args:
+        out: where the folder is made.
+        modes: what was asked for.
+        blocks: how many blocks.
+        window_s: length of each window.
+        warmup_s: length of the load before it.
+        rate: offered requests per second; None is a closed loop.
+        generator_cpu: cores that the generator used.
+        seed: everything random follows from it.
+        requests: about how many requests the *fastest* mode makes in a window; the others in proportion.
+        error_share: share of requests that end in an error.
+        drift: relative change of throughput from the first to the last trial.
+        ramp: relative change of throughput within each trial.
+        noise: relative standard deviation between trials.
+    """
+    topology = cluster.load(cluster.find("lab")).model_dump(mode="json")
+    order = [[mode for mode in ORDERS[block % 2] if mode in modes] for block in range(blocks)]
+    run = Run(
+        run_id="20261123-050712-lab-" + "-".join(modes) + "-3f",
+        version="0.1.0",
+        command=f"lvsbench run --mode all --blocks {blocks} --duration {window_s:g} --seed {seed}",
+        state=State.FINISHED,
+        started="2026-11-23T05:07:12Z",
+        ended="2026-11-23T05:12:46Z",
+        asked=Asked(
+            modes=list(modes),
+            blocks=blocks,
+            duration_s=window_s,
+            warmup_s=warmup_s,
+            users=16,
+            rate=rate,
+            object="64k",
+            path="/64k",
+            body_bytes=65536,
+            connections="per-request",
+            client="raw",
+            scheduler="rr",
+            seed=seed,
+        ),
+        topology=topology,
+        order=order,
+        cpu_source=dict.fromkeys(MAC, "the host's accounting of the node's User-Mode Linux process"),
+        cpu_plan={"director": [0], "rs1": [1], "rs2": [1], "client": [1], "load agent": [1]},
+        environment=_environment(),
+        restored=Restored(verified=True),
+    )
+    run.proofs = {mode: proof(mode) for mode in modes if mode in FORWARD}
+    folder = RunFolder.create(out, run.run_id)
+    rng = np.random.default_rng(seed)
+    scale = requests / window_s / max(BEHAVIOUR[mode].rps for mode in modes)
+    total, number = sum(len(block) for block in order), 0
+    for block, names in enumerate(order, start=1):
+        for mode in names:
+            number += 1
+            slow = (1 + drift * (number - 1) / max(1, total - 1)) * rng.normal(1, noise)
+            samples = _samples(rng, mode, scale * slow, window_s, warmup_s, ramp, error_share)
+            name = f"samples-{number:03d}-{mode}.npz"
+            samples.save(folder.path / name)
+            served = np.bincount(samples.server, minlength=3)
+            folder.append_series(_readings(rng, number, mode, samples, warmup_s + window_s))
+            run.trials.append(
+                Trial(
+                    number=number,
+                    block=block,
+                    mode=mode,
+                    started=f"2026-11-23T05:{7 + number // 4:02d}:12Z",
+                    window_s=(warmup_s, warmup_s + window_s),
+                    samples=name,
+                    requests=int(samples.ended_in_window().sum()),
+                    errors=int((samples.ended_in_window() & (samples.error > 0)).sum()),
+                    generator=Generator(
+                        cpu_s=generator_cpu * window_s * rng.normal(1, 0.02),
+                        lateness_p50_us=140,
+                        lateness_p99_us=610,
+                        lateness_max_us=2900,
+                        time_wait=3,
+                        address_exhausted=0,
+                    ),
+                    ipvs_served={} if mode == "direct" else {"rs1": int(served[1]), "rs2": int(served[2])},
+                )
+            )
+    folder.save(run)
+    return folder
+
+
+def _samples(
+    rng: np.random.Generator, mode: str, scale: float, window_s: float, warmup_s: float, ramp: float, error_share: float
+) -> Samples:
+    behaviour = BEHAVIOUR[mode]
+    length = warmup_s + window_s + 0.2
+    rate = behaviour.rps * scale
+    count = int(rate * length)
+    place = (np.arange(count) + rng.random(count)) / count
+    if ramp:
+        # Solve t + ramp t^2 / 2 = place (1 + ramp / 2): the density of arrivals then grows by `ramp` over the trial.
+        place = (np.sqrt(1 + 2 * ramp * place * (1 + ramp / 2)) - 1) / ramp
+    start = np.sort(place) * length * 1e6
+    latency = behaviour.median_us * np.exp(rng.normal(0, 0.18, count))
+    tail = rng.random(count) < 0.006
+    latency[tail] *= 1 + rng.exponential(1.6, int(tail.sum()))
+    latency[start < 0.4e6] *= 1.6
+    end = start + latency
+    keep = end < length * 1e6
+    start, latency = start[keep], latency[keep]
+    error = (rng.random(len(start)) < error_share).astype(np.uint8)
+    server = (1 + np.arange(len(start)) % 2).astype(np.uint8)
+    server[error > 0] = 0
+    return Samples(
+        start.astype(np.uint64),
+        latency.astype(np.uint32),
+        server,
+        error,
+        ("", "rs1", "rs2"),
+        ("", "connect timed out"),
+        (int(warmup_s * 1e6), int((warmup_s + window_s) * 1e6)),
+    )
+
+
+def _readings(rng: np.random.Generator, number: int, mode: str, samples: Samples, length: float) -> list[dict]:
+    """Counters at about every half second: a start value that differs per node, then growth with the requests."""
+    behaviour = BEHAVIOUR[mode]
+    rows = []
+    times = np.arange(-0.5, length + 0.6, 0.5) + rng.normal(0, 0.012, int(np.ceil((length + 1.1) / 0.5)))
+    ends = np.sort(samples.start_us + samples.latency_us) / 1e6
+    for node in ("director", "rs1", "rs2", "client"):
+        base = rng.integers(10_000, 1_000_000)
+        for t in times:
+            done = float(np.searchsorted(ends, t))
+            active = max(0.0, min(t, length))
+            row: dict[str, object] = {"trial": number, "node": node, "t_s": round(float(t), 6)}
+            share = done / 2
+            if node == "director":
+                cost = {
+                    "cpu_s": done * behaviour.cpu_us / 1e6 + 0.002 * t,
+                    "guest_busy_s": active * behaviour.busy,
+                    "guest_softirq_s": active * behaviour.busy * 0.86,
+                    "rx_bytes": done * behaviour.rx_bytes,
+                    "tx_bytes": done * behaviour.tx_bytes,
+                    "rx_packets": done * behaviour.rx_packets,
+                    "tx_packets": done * behaviour.tx_packets,
+                }
+                row |= {
+                    "ipvs_connections": int(done),
+                    "ipvs_in_packets": int(done * 9.8),
+                    "ipvs_in_bytes": int(done * 742),
+                    "ipvs_out_packets": int(done * 5.6) if mode == "nat" else 0,
+                    "ipvs_out_bytes": int(done * 65_984) if mode == "nat" else 0,
+                }
+            elif node == "client":
+                cost = {
+                    "cpu_s": done * 90e-6,
+                    "guest_busy_s": active * 0.5,
+                    "guest_softirq_s": active * 0.2,
+                    "rx_bytes": done * 66_050,
+                    "tx_bytes": done * 880,
+                    "rx_packets": done * 5.6,
+                    "tx_packets": done * 9.8,
+                }
+            else:
+                cost = {
+                    "cpu_s": share * 310e-6,
+                    "guest_busy_s": active * 0.7,
+                    "guest_softirq_s": active * 0.3,
+                    "rx_bytes": share * 880,
+                    "tx_bytes": share * 66_050,
+                    "rx_packets": share * 9.8,
+                    "tx_packets": share * 5.6,
+                }
+            for name, value in cost.items():
+                row[name] = round(base + value, 6) if name.endswith("_s") else int(base + value)
+            rows.append(row)
+    return rows
+
+
+def proof(mode: str) -> Proof:
+    """Return what a healthy proof of a mode looks like: diagnosis.md, "expected signature of a healthy flow"."""
+    masq = mode == "nat"
+    return Proof(
+        mode=mode,
+        ok=True,
+        expected_forward=FORWARD[mode],
+        forward=FORWARD[mode],
+        ipvs_in_bytes=742 * 8,
+        ipvs_out_bytes=65_984 * 8 if masq else 0,
+        reply_from="director" if masq else "rs1,rs2",
+        reply_macs=[MAC["director"]] if masq else [MAC["rs1"], MAC["rs2"]],
+        encapsulation="ipip" if mode == "tun" else None,
+        served={"rs1": 4, "rs2": 4},
+        hops=_hops(mode),
+    )
+
+
+def _hops(mode: str) -> list[Hop]:
+    inside = RIP if mode == "nat" else VIP
+    outer = {"encapsulation": "ipip", "outer_source": DIP, "outer_destination": RIP, "outer_ttl": 63}
+    outer = outer if mode == "tun" else {}
+    seen = [
+        ("client", "request", "client", "director", CIP, VIP, 64, {}),
+        ("director", "request", "client", "director", CIP, VIP, 64, {}),
+        ("director", "request", "director", "rs1", CIP, inside, 63, outer),
+        ("rs1", "request", "director", "rs1", CIP, inside, 63, outer),
+    ]
+    if mode == "nat":
+        seen += [
+            ("rs1", "reply", "rs1", "director", RIP, CIP, 64, {}),
+            ("director", "reply", "rs1", "director", RIP, CIP, 64, {}),
+            ("director", "reply", "director", "client", VIP, CIP, 63, {}),
+            ("client", "reply", "director", "client", VIP, CIP, 63, {}),
+        ]
+    else:
+        seen += [
+            ("rs1", "reply", "rs1", "client", VIP, CIP, 64, {}),
+            ("client", "reply", "rs1", "client", VIP, CIP, 64, {}),
+        ]
+    return [
+        Hop(
+            node=node,
+            interface="eth0",
+            direction=direction,
+            time_s=round(0.0002 * index, 6),
+            source_mac=MAC[sender],
+            destination_mac=MAC[receiver],
+            source=f"{source}:40412" if source == CIP else f"{source}:80",
+            destination=f"{target}:40412" if target == CIP else f"{target}:80",
+            ttl=ttl,
+            **extra,
+        )
+        for index, (node, direction, sender, receiver, source, target, ttl, extra) in enumerate(seen)
+    ]
+
+
+def _environment() -> dict[str, dict[str, str]]:
+    common = {"kernel": "Linux 6.12.57 (User-Mode Linux)", "cpus": "1", "memory": "192 MiB", "mtu": "1500"}
+    return {
+        "director": {**common, "ipvsadm": "1.31", "ip_vs": "1.2.1, 4096 buckets"},
+        "rs1": {**common, "nginx": "1.22.1"},
+        "rs2": {**common, "nginx": "1.22.1"},
+        "client": {**common, "memory": "384 MiB", "python": "3.11.2", "locust": "2.32.0"},
+        "controller": {"kernel": "Linux 6.1.0-28-amd64", "cpus": "2 (x86-64)", "python": "3.11.2"},
+    }

@@ -1,0 +1,169 @@
+"""The numbers, recomputed from the raw files with numpy alone."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import synthetic
+
+from lvsbench.errors import ResultsError
+from lvsbench.report import frames
+
+
+def raw(folder, trial):
+    """Return latencies (s) and ends (s) of the successful requests, straight from the file."""
+    with np.load(folder.path / trial.samples) as file:
+        good = file["error"] == 0
+        latency = file["latency_us"][good].astype(float)
+        return latency / 1e6, (file["start_us"][good].astype(float) + latency) / 1e6
+
+
+def counters(folder, trial, node, column):
+    """Return times and readings of one counter, straight from the file."""
+    with (folder.path / "timeseries.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if int(r["trial"]) == trial.number and r["node"] == node]
+    return np.array([float(r["t_s"]) for r in rows]), np.array([float(r[column]) for r in rows])
+
+
+def test_throughput_and_percentiles_are_those_of_the_raw_requests(folder, measured):
+    """Throughput counts successes that ended in the window; a percentile is one that a request really had."""
+    for trial, (_, row) in zip(measured.run.trials, measured.trials.iterrows(), strict=True):
+        latency, end = raw(folder, trial)
+        begin, close = trial.window_s
+        inside = latency[(end >= begin) & (end < close)]
+        assert row["throughput_rps"] == pytest.approx(len(inside) / (close - begin))
+        for name, p in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+            wanted = np.quantile(inside, p, method="inverted_cdf")
+            assert row[f"latency_{name}_s"] == pytest.approx(wanted, abs=1e-9)
+        assert row["latency_max_s"] == pytest.approx(inside.max())
+        assert row["served_rs1"] + row["served_rs2"] == len(inside) == row["requests"]
+
+
+def test_costs_per_request_are_interpolated_to_the_window(folder, measured):
+    """CPU, bytes and packets per request are the counter's growth between the window's interpolated edges."""
+    columns = {
+        "cpu_s_per_request": "cpu_s", "rx_bytes_per_request": "rx_bytes", "tx_packets_per_request": "tx_packets",
+        "ipvs_out_bytes_per_request": "ipvs_out_bytes",
+    }  # fmt: skip
+    for trial, (_, row) in zip(measured.run.trials[:4], measured.trials.iterrows(), strict=False):
+        for name, column in columns.items():
+            t, reading = counters(folder, trial, "director", column)
+            wanted = np.diff(np.interp(trial.window_s, t, reading))[0] / row["successes"]
+            assert row[name] == pytest.approx(wanted, rel=1e-9)
+        t, reading = counters(folder, trial, "director", "guest_busy_s")
+        assert row["cpu_busy"] == pytest.approx(np.diff(np.interp(trial.window_s, t, reading))[0] / 6, rel=1e-9)
+
+
+def test_seconds_add_up_to_the_raw_requests(folder, measured):
+    """The per-second series counts each successful request once, in the second in which it ended."""
+    trial = measured.run.trials[0]
+    _, end = raw(folder, trial)
+    mine = measured.seconds[measured.seconds["number"] == trial.number]
+    wanted = np.histogram(end, np.arange(0, len(mine) + 1))[0]
+    assert mine["throughput_rps"].tolist() == wanted.tolist()
+    assert mine["in_window"].tolist() == [False] * 2 + [True] * 6
+
+
+def test_readings_are_rates_between_counters(folder, measured):
+    """A reading is the counter's growth over the time between two readings of the same trial and node."""
+    trial = measured.run.trials[1]
+    t, busy = counters(folder, trial, "director", "guest_busy_s")
+    mine = measured.readings.query("number == @trial.number and node == 'director'")
+    assert mine["cpu_busy"].to_numpy() == pytest.approx(np.diff(busy) / np.diff(t))
+    assert mine["t_s"].to_numpy() == pytest.approx((t[1:] + t[:-1]) / 2)
+
+
+def test_curve_ends_where_ten_requests_lie_beyond(folder, measured):
+    """The latency curve of a mode is that of all its requests, cut at n (1 - p) = 10, and its range is over trials."""
+    mine = measured.curves[measured.curves["mode"] == "nat"]
+    trials = [trial for trial in measured.run.trials if trial.mode == "nat"]
+    inside = []
+    for trial in trials:
+        latency, end = raw(folder, trial)
+        inside.append(latency[(end >= trial.window_s[0]) & (end < trial.window_s[1])])
+    together = np.concatenate(inside)
+    assert len(together) * (1 - mine["percentile"].iloc[-1]) == pytest.approx(10)
+    middle = mine.iloc[40]
+    p = middle["percentile"]
+    assert middle["latency_s"] == pytest.approx(np.quantile(together, p, method="inverted_cdf"))
+    each = [np.quantile(trial, p, method="inverted_cdf") for trial in inside]
+    assert (middle["low_s"], middle["high_s"]) == pytest.approx((min(each), max(each)))
+
+
+@pytest.mark.parametrize(("count", "p", "known"), [(1000, 0.99, True), (999, 0.99, False), (20, 0.5, True)])
+def test_a_percentile_needs_ten_requests_beyond_it(count, p, known):
+    """Fewer than ten requests beyond a percentile make it a guess, and it is not given."""
+    found = frames.quantile(np.arange(1, count + 1, dtype=np.uint32), p)
+    assert math.isfinite(found) is known
+    if known:
+        assert found == pytest.approx(count * p / 1e6)
+
+
+def test_growth_is_linear_between_readings():
+    """A window between readings gets its share of what grew there."""
+    t = np.array([0.0, 1.0, 2.0, 3.0])
+    assert frames.grown(t, np.array([0.0, 10.0, 30.0, 30.0]), 0.5, 2.5) == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize(
+    ("t", "counter"),
+    [
+        ([0.0, 1.0], [5.0, 3.0]),
+        ([0.0], [1.0]),
+        ([0.0, 0.1, 0.2], [1.0, 2.0, 3.0]),
+        ([0.0, 1.0], [math.nan, 1.0]),
+    ],
+)
+def test_growth_that_would_be_guessed_is_not_given(t, counter):
+    """A counter that went back, or was not read around the window, gives no number."""
+    assert math.isnan(frames.grown(np.array(t), np.array(counter), 0.0, 1.0))
+
+
+def test_direct_has_no_director(controlled):
+    """Where nothing went through the director there are no director readings, though it was sampled."""
+    measured = frames.read(controlled)
+    assert np.isnan(measured.of("direct", "cpu_s_per_request")).all()
+    assert np.isnan(measured.of("direct", "tx_bytes_per_request")).all()
+    assert np.isfinite(measured.of("direct", "throughput_rps")).all()
+
+
+def test_errors_do_not_enter_throughput_or_latency(tmp_path):
+    """A failed request is counted as an error, with its kind, and nowhere else."""
+    folder = synthetic.make(tmp_path, requests=2000, modes=("dr",), blocks=1, error_share=0.2)
+    measured = frames.read(folder)
+    row = measured.trials.iloc[0]
+    assert row["errors"] > 100
+    assert row["successes"] + row["errors"] == row["requests"]
+    assert row["throughput_rps"] == row["successes"] / 10
+    assert measured.error_kinds == {"dr": {"connect timed out": row["errors"]}}
+
+
+def test_an_unfinished_line_of_the_series_is_dropped(tmp_path):
+    """What a killed run left half written is not taken for a reading."""
+    folder = synthetic.make(tmp_path, requests=300, modes=("dr",), blocks=1)
+    whole = len(frames.read_series(folder))
+    with (folder.path / "timeseries.csv").open("a") as file:
+        file.write("1,director,13.9,12")
+    assert len(frames.read_series(folder)) == whole
+
+
+def test_a_run_without_trials_or_series_can_be_read(tmp_path):
+    """A run that failed before its first trial still has frames, empty ones."""
+    folder = synthetic.make(tmp_path, requests=300, modes=("dr",), blocks=1)
+    run = folder.load()
+    folder.save(run.model_copy(update={"trials": []}))
+    (folder.path / "timeseries.csv").unlink()
+    measured = frames.read(folder)
+    assert measured.modes == []
+    assert measured.reference is None
+
+
+def test_a_run_without_a_topology_is_an_error_of_its_folder(tmp_path):
+    """A folder whose topology cannot be understood is named in the message."""
+    folder = synthetic.make(tmp_path, requests=300, modes=("dr",), blocks=1)
+    folder.save(folder.load().model_copy(update={"topology": {"name": "x"}}))
+    with pytest.raises(ResultsError, match="topology"):
+        frames.read(folder)
