@@ -70,11 +70,11 @@ def judge(cluster: Cluster, mode: Mode, seen: Evidence) -> Proof:
         served=_count(str(answer["served_by"]) for answer in answered if answer["served_by"]),
         hops=hops,
     )
-    problems = [*_answers(cluster, mode, seen, proof), *_ipvs(mode, proof), *_path(cluster, mode, proof)]
+    problems = [*_answers(cluster, seen, proof), *_ipvs(mode, proof), *_path(cluster, mode, proof)]
     return proof.model_copy(update={"ok": not problems, "problems": problems})
 
 
-def _answers(cluster: Cluster, mode: Mode, seen: Evidence, proof: Proof) -> Iterable[str]:
+def _answers(cluster: Cluster, seen: Evidence, proof: Proof) -> Iterable[str]:
     failed = [answer for answer in seen.answers if answer["error"] or not _is_ok(answer["status"])]
     if failed:
         why = failed[0]["error"] or failed[0]["status"]

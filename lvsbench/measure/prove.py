@@ -110,7 +110,7 @@ def _interface(cluster: Cluster, node: Node) -> str:
 def _capturing(shells: Shells, cluster: Cluster) -> Iterator[dict[str, bytes]]:
     """Capture on the director and the real servers; the mapping is filled when the block ends."""
     ports = {cluster.service.port} | {server.port for server in cluster.service.real_servers.values() if server.port}
-    # --immediate-mode: otherwise packets wait in the kernel for up to a second, and are lost when tcpdump ends (measured).
+    # --immediate-mode: otherwise packets wait in the kernel for a second, and are lost when tcpdump ends (measured).
     options = f"-n -s {SNAP_BYTES} -c {CAPTURE_PACKETS} --immediate-mode -U -w -"
     wanted = " or ".join([*(f"tcp port {port}" for port in sorted(ports)), "ip proto 4", "ip proto 47"])
     nodes = [cluster.director, *cluster.real_servers]

@@ -1,0 +1,69 @@
+"""Plan, setup, status and restore on a lab that is up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lvsbench import facts, plan
+from tests.flows.conftest import Lvsbench
+
+FETCH = "import urllib.request as u; print(len(u.urlopen('http://192.168.127.100/64k', timeout=5).read()))"
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("lab")]
+Snapshot = Callable[[], dict[str, Any]]
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what verify finds between two snapshots."""
+    one, other = ({name: facts.parse(name, raw) for name, raw in states.items()} for states in (before, after))
+    assert one.keys() == other.keys()
+    return [str(difference) for difference in plan.verify(one, other)]
+
+
+@pytest.mark.parametrize(("mode", "forward"), [("nat", "Masq"), ("dr", "Route"), ("tun", "Tunnel")])
+def test_setup_and_restore(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path, mode: str, forward: str) -> None:
+    """A mode that is set up serves, is listed by status, and leaves every node as it was when it is restored."""
+    before = snapshot()
+    assert lvsbench("setup", "--mode", mode, "--out", tmp_path).returncode == 0
+    table = lvsbench("lab", "exec", "director", "--", "ipvsadm", "-Ln").stdout
+    assert table.count(forward) == 2
+    fetched = lvsbench("lab", "exec", "client", "--", sys.executable, "-c", FETCH)
+    assert fetched.stdout == "65536\n"
+    listed = json.loads(lvsbench("status", "--out", tmp_path, "--json").stdout)["open"]
+    assert [(each["mode"], each["complete"]) for each in listed] == [(mode, True)]
+    assert differences(before, snapshot()) != []
+    restored = lvsbench("restore", "--out", tmp_path)
+    assert restored.returncode == 0, restored.stderr
+    assert "every node as it was" in restored.stdout
+    assert differences(before, snapshot()) == []
+    assert json.loads(lvsbench("status", "--out", tmp_path, "--json").stdout)["open"] == []
+    assert "Nothing to restore" in lvsbench("restore", "--out", tmp_path).stdout
+
+
+def test_plan_changes_nothing(lvsbench: Lvsbench, snapshot: Snapshot) -> None:
+    """A plan tells every change with its reason, and leaves the nodes alone."""
+    before = snapshot()
+    rows = json.loads(lvsbench("plan", "--mode", "dr", "--json").stdout)["rows"]
+    assert {row["node"] for row in rows} == {"director", "rs1", "rs2"}
+    assert all(row["reason"] for row in rows)
+    assert differences(before, snapshot()) == []
+
+
+def test_lab_exec_ends_with_the_commands_status(lvsbench: Lvsbench) -> None:
+    """The exit status, output and words of a command on a node arrive as they were."""
+    done = lvsbench("lab", "exec", "rs1", "--", "sh", "-c", "echo 'a  b'; hostname; exit 7")
+    assert (done.returncode, done.stdout) == (7, "a  b\nrs1\n")
+
+
+def test_a_setup_is_not_lost_with_the_next(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> None:
+    """Two modes set up one over the other are restored last first, down to the very first state."""
+    before = snapshot()
+    assert lvsbench("setup", "--mode", "dr", "--out", tmp_path).returncode == 0
+    assert lvsbench("setup", "--mode", "nat", "--out", tmp_path).returncode == 0
+    assert lvsbench("restore", "--out", tmp_path).returncode == 0
+    assert differences(before, snapshot()) == []
