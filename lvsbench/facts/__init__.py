@@ -1,0 +1,187 @@
+"""Read nodes. One file per source: the command and a pure ``parse(text)``; nothing here changes a host.
+
+:func:`read` takes everything that a snapshot needs from one node in one round trip and returns a :class:`State`. What a
+node answers is not trusted: an answer that makes no sense is an error that names node, command and line.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from lvsbench.errors import CommandFailed, NodeError
+from lvsbench.facts import (
+    addresses,
+    counters,
+    cpu,
+    environment,
+    ipvs,
+    links,
+    modules,
+    neighbours,
+    routes,
+    rules,
+    session,
+    sysctls,
+)
+from lvsbench.facts._text import Garbage
+from lvsbench.facts.modules import Depends, Module
+from lvsbench.shell import Result, Shell
+
+ALL = (addresses, links, routes, rules, sysctls, modules, ipvs, counters, cpu, neighbours, session, environment)
+"""Every source, in the order of reports."""
+
+ENVIRONMENT = "PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL"
+"""First line of every script: a login that is not root often lacks sbin, and messages are matched in English."""
+
+SNAPSHOT = MappingProxyType(
+    {
+        "addresses": addresses.COMMAND,
+        "links": links.COMMAND,
+        "routes": routes.COMMAND,
+        "rules": rules.COMMAND,
+        "sysctls": sysctls.COMMAND,
+        "modules": modules.COMMAND,
+        "ipvs": ipvs.COMMAND,
+        "thresholds": ipvs.THRESHOLDS,
+        "session": session.COMMAND,
+    }
+)
+"""The commands of a snapshot by section."""
+
+_DEPENDS = "depends "
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a node's commands said at one moment. ``raw`` is their output by section, from which all else was parsed."""
+
+    node: str
+    addresses: tuple[addresses.Address, ...]
+    links: tuple[links.Link, ...]
+    routes: tuple[routes.Route, ...]
+    rules: tuple[rules.Rule, ...]
+    sysctls: Mapping[str, str]
+    modules: tuple[Module, ...]
+    services: tuple[ipvs.Service, ...]
+    depends: Mapping[str, Depends | None] = field(compare=False)
+    session: session.Session | None = field(compare=False)
+    raw: Mapping[str, str] = field(compare=False, repr=False)
+
+    def has(self, interface: str) -> bool:
+        """Whether the node has an interface of this name."""
+        return any(link.interface == interface for link in self.links)
+
+    def is_loaded(self, module: str) -> bool:
+        """Whether a module is loaded, or part of the kernel."""
+        depends = self.depends.get(module)
+        return any(found.name == module for found in self.modules) or (depends is not None and depends.builtin)
+
+
+def read(shell: Shell, names: Iterable[str] = ()) -> State:
+    """Read a node's state in one round trip.
+
+    Args:
+        shell: a shell on the node.
+        names: modules of which to read what ``modprobe`` would load for them.
+
+    Raises:
+        CommandFailed: a required tool is missing or failed.
+        NodeError: an answer makes no sense.
+    """
+    commands = {**SNAPSHOT, **{_DEPENDS + name: modules.depends_command(name) for name in names}}
+    return parse(shell.node, run(shell, commands))
+
+
+def parse(node: str, raw: Mapping[str, str]) -> State:
+    """Parse what :func:`run` answered to the commands of a snapshot.
+
+    Raises:
+        NodeError: an answer makes no sense.
+    """
+    section = ""
+
+    def text(name: str) -> str:
+        nonlocal section
+        section = name
+        return raw[name]
+
+    try:
+        return State(
+            node=node,
+            addresses=addresses.parse(text("addresses")),
+            links=links.parse(text("links")),
+            routes=routes.parse(text("routes")),
+            rules=rules.parse(text("rules")),
+            sysctls=sysctls.parse(text("sysctls")),
+            modules=modules.parse(text("modules")),
+            services=ipvs.parse(text("ipvs"), raw["thresholds"]),
+            session=session.parse(text("session")),
+            depends={
+                name.removeprefix(_DEPENDS): modules.parse_depends(text(name))
+                for name in raw
+                if name.startswith(_DEPENDS)
+            },
+            raw=dict(raw),
+        )
+    except Garbage as error:
+        command = SNAPSHOT.get(section) or modules.depends_command(section.removeprefix(_DEPENDS))
+        raise NodeError(
+            node,
+            f"{section}: an answer that makes no sense",
+            command=command,
+            answer=str(error),
+            advice="lvsbench needs iproute2 4.17 or newer (ip -j) and kmod; is the tool another one of the same name?",
+        ) from error
+
+
+def run(shell: Shell, commands: Mapping[str, str]) -> dict[str, str]:
+    """Run several read-only commands in one round trip and return their output by name.
+
+    The sections are separated by lines that no output can contain by accident or by design of who named an interface.
+
+    Raises:
+        CommandFailed: one of the commands ended with another status than 0.
+        NodeError: the answer is cut short.
+    """
+    mark = secrets.token_hex(16)
+    lines = [ENVIRONMENT]
+    for name, command in commands.items():
+        # A subshell keeps a change of directory to itself, and gives a status for the whole of a command.
+        lines.append(f"( {command} )\nprintf '\\n%s\\n' \"{mark} $? {name}\"")
+    result = shell.run("\n".join(lines) + "\n")
+    answers = {}
+    rest = result.stdout
+    for name, command in commands.items():
+        found = re.search(rf"^{mark} (\d+) {re.escape(name)}$", rest, re.MULTILINE)
+        if found is None:
+            raise NodeError(
+                shell.node,
+                f"{name}: no answer",
+                command=command,
+                status=result.status,
+                elapsed_s=result.elapsed_s,
+                answer=result.stderr[-2000:],
+                advice="Is the login shell able to run sh? Try the command by hand.",
+            )
+        text, rest = rest[: found.start()], rest[found.end() + 1 :]
+        _check(result, name, command, int(found.group(1)))
+        answers[name] = text.removesuffix("\n")
+    return answers
+
+
+def _check(result: Result, name: str, command: str, status: int) -> None:
+    if status == 0:
+        return
+    raise CommandFailed(
+        result.node,
+        f"{name} not read",
+        command=command,
+        status=status,
+        elapsed_s=result.elapsed_s,
+        answer=result.stderr[-2000:],
+        advice="lvsbench needs iproute2 4.17 or newer, kmod, grep and procfs on every node; see docs/nodes.md#tools",
+    )

@@ -1,0 +1,189 @@
+"""The IPVS table of a director: the rules, and the counters of each service and destination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from lvsbench.facts._text import Garbage, understanding
+
+# ipvsadm loads ip_vs by itself when it is not there, and reading must not change a host: so only ask when it is.
+# Source: ipvsadm.c, main(): modprobe_ipvs() when ipvs_init() fails.
+_PRESENT = "[ -e /proc/net/ip_vs ] && command -v ipvsadm >/dev/null"
+COMMAND = f"if {_PRESENT}; then ipvsadm -Sn; fi"
+THRESHOLDS = f"if {_PRESENT}; then ipvsadm -Ln --thresholds; fi"
+STATS = f"if {_PRESENT}; then ipvsadm -Ln --stats --exact; fi"
+TABLE = f"if {_PRESENT}; then ipvsadm -Ln; fi"
+
+FORWARDS = {"Masq": "-m", "Route": "-g", "Tunnel": "-i", "Local": "-l"}
+
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A real server of a service. ``flag`` is ``-m``, ``-g`` or ``-i``; ``upper`` and ``lower`` are thresholds."""
+
+    address: IPAddress
+    port: int
+    flag: str
+    weight: int
+    options: tuple[str, ...] = ()
+    upper: int = 0
+    lower: int = 0
+
+    @property
+    def name(self) -> str:
+        """``ADDRESS:PORT`` as ipvsadm writes it."""
+        return _name(self.address, self.port)
+
+    @property
+    def spec(self) -> tuple[str, ...]:
+        """The arguments of ``ipvsadm -a`` after the service. Source: ipvsadm(8)."""
+        limits = ("-x", str(self.upper), "-y", str(self.lower)) if self.upper or self.lower else ()
+        return ("-r", self.name, self.flag, "-w", str(self.weight), *self.options, *limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A virtual service. ``selector`` names it: ``("-t", "ADDRESS:PORT")`` or ``("-f", "MARK")``."""
+
+    selector: tuple[str, ...]
+    scheduler: str
+    options: tuple[str, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What one service or destination has handled so far. Source: include/net/ip_vs.h, struct ip_vs_kstats."""
+
+    connections: int
+    in_packets: int
+    out_packets: int
+    in_bytes: int
+    out_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A destination's row in ``ipvsadm -Ln``. ``forward`` is Masq, Route, Tunnel or Local."""
+
+    name: str
+    forward: str
+    weight: int
+    active: int
+    inactive: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A service with a value for it and one for each destination, in listed order. ``name``: ``TCP 192.0.2.1:80``."""
+
+    name: str
+    counters: Counters | None = None
+    destinations: dict[str, Counters] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+
+
+def parse(text: str, thresholds: str = "") -> tuple[Service, ...]:
+    """Parse the output of :data:`COMMAND`, with that of :data:`THRESHOLDS` where it was read.
+
+    ``ipvsadm -S`` leaves thresholds out, and writes ``pe NAME`` and ``ops`` where ``-A`` wants ``--pe NAME`` and
+    ``-o``. Source: ipvsadm.c, print_service_entry, FMT_RULE.
+    """
+    limits = _thresholds(thresholds)
+    services: list[tuple[tuple[str, ...], str, tuple[str, ...], list[Destination]]] = []
+    for line in text.splitlines():
+        words = line.split()
+        if not words:
+            continue
+        with understanding(line):
+            selector, rest = _selector(words[1:])
+            if words[0] == "-A" and rest[0] == "-s":
+                services.append((selector, rest[1], _options(rest[2:]), []))
+            elif words[0] == "-a" and services and services[-1][0] == selector:
+                services[-1][3].append(_destination(selector, rest, limits))
+            else:
+                raise Garbage(line, "neither a service nor a destination of the service above")
+    return tuple(Service(selector, scheduler, options, tuple(ds)) for selector, scheduler, options, ds in services)
+
+
+def parse_stats(text: str) -> tuple[Listed, ...]:
+    """Parse the output of :data:`STATS`. ``--exact`` makes the numbers whole. Source: ipvsadm(8)."""
+    found: list[Listed] = []
+    for line in _rows(text):
+        words = line.split()
+        with understanding(line):
+            counters = Counters(*(int(word) for word in words[-5:]))
+            if words[0] == "->":
+                found[-1].destinations[words[1]] = counters
+            else:
+                found.append(Listed(" ".join(words[:-5]), counters))
+    return tuple(found)
+
+
+def parse_table(text: str) -> tuple[Listed, ...]:
+    """Parse the output of :data:`TABLE`: forwarding method, weight and connections of every destination."""
+    found: list[tuple[str, list[Entry]]] = []
+    for line in _rows(text):
+        words = line.split()
+        with understanding(line):
+            if words[0] != "->":
+                found.append((" ".join(words[:2]), []))
+                continue
+            if words[2] not in FORWARDS:
+                raise Garbage(line, f"no forwarding method {words[2]!r}")
+            found[-1][1].append(Entry(words[1], words[2], int(words[3]), int(words[4]), int(words[5])))
+    return tuple(Listed(name, entries=tuple(entries)) for name, entries in found)
+
+
+def _rows(text: str) -> list[str]:
+    """Drop the heading of ``ipvsadm -L``: a version, the columns of services, the columns of destinations."""
+    heading = ("IP Virtual Server version", "Prot LocalAddress:Port", "  -> RemoteAddress:Port")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith(heading)]
+
+
+def _thresholds(text: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return upper and lower threshold by service (``TCP 192.0.2.1:80``, ``FWM 1``) and destination."""
+    found = {}
+    service = ""
+    for line in _rows(text):
+        words = line.split()
+        with understanding(line):
+            if words[0] == "->":
+                found[service, words[1]] = (int(words[2]), int(words[3]))
+            else:
+                service = " ".join(words[:2])
+    return found
+
+
+def _selector(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    size = 3 if words[0] == "-f" and words[2:3] == ["-6"] else 2
+    if words[0] not in ("-t", "-u", "-f", "--sctp-service"):
+        raise ValueError(f"no kind of service {words[0]!r}")
+    return tuple(words[:size]), words[size:]
+
+
+def _options(words: list[str]) -> tuple[str, ...]:
+    """Write options as ``-A`` and ``-a`` take them, without one that says the default: IP in IP for a tunnel."""
+    if words[:2] == ["--tun-type", "ipip"]:
+        words = words[2:]
+    return tuple({"pe": "--pe", "ops": "-o"}.get(word, word) for word in words)
+
+
+def _destination(
+    selector: tuple[str, ...], words: list[str], limits: dict[tuple[str, str], tuple[int, int]]
+) -> Destination:
+    if words[0] != "-r" or words[2] not in FORWARDS.values() or words[3] != "-w":
+        raise ValueError("not -r ADDRESS:PORT METHOD -w WEIGHT")
+    host, _, port = words[1].rpartition(":")
+    kind = {"-t": "TCP", "-u": "UDP", "-f": "FWM", "--sctp-service": "SCTP"}[selector[0]]
+    upper, lower = limits.get((f"{kind} {selector[1]}", words[1]), (0, 0))
+    return Destination(
+        ip_address(host.strip("[]")), int(port), words[2], int(words[4]), _options(words[5:]), upper, lower
+    )
+
+
+def _name(address: IPAddress, port: int) -> str:
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"

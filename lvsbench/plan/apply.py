@@ -1,0 +1,76 @@
+"""Carry a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from lvsbench import facts
+from lvsbench.errors import NodeError
+from lvsbench.facts import State
+from lvsbench.plan.change import run
+from lvsbench.plan.journal import Batch, Journal
+from lvsbench.plan.plan import Plan
+from lvsbench.shell import Shell, in_parallel
+
+
+def snapshot(shells: Mapping[str, Shell], plan: Plan | None = None) -> dict[str, State]:
+    """Read the state of all nodes in parallel, one round trip each.
+
+    Args:
+        shells: by node.
+        plan: what is going to be done, if anything: the dependencies of its modules are read too.
+
+    Raises:
+        NodeError: a node could not be read.
+    """
+    return in_parallel(
+        {name: partial(facts.read, shell, plan.modules(name) if plan else ()) for name, shell in shells.items()}
+    )
+
+
+def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str, State]:
+    """Carry a plan out, step by step, and make sure that it has taken.
+
+    A node that an earlier step has changed is read again, since what that brought along (the interface of a module) is
+    there only now. What is to be done is on the disk before a node is touched. After an error call :func:`restore`.
+
+    Args:
+        plan: what to do.
+        shells: at least of the nodes that the plan touches.
+        journal: one that was begun with a snapshot taken just before, and nothing else.
+
+    Returns:
+        the state of the touched nodes afterwards.
+
+    Raises:
+        UsageError: a change would touch the management link.
+        NodeError: a change could not be made, or has not taken.
+    """
+    seen = dict(journal.before)
+    stale: set[str] = set()
+    for number, step in enumerate(plan.steps, 1):
+        seen |= snapshot({node: shells[node] for node in step.nodes if node in stale}, plan)
+        found = [Batch(number, node, tuple(plan.changes(step, node, seen[node]))) for node in step.nodes]
+        batches = [batch for batch in found if batch.changes]
+        journal.intend(batches)
+        in_parallel({batch.node: partial(_do, shells[batch.node], batch) for batch in batches})
+        journal.note("done", batches)
+        stale = (stale - set(step.nodes)) | {batch.node for batch in batches}
+    after = snapshot({node: shells[node] for node in plan.nodes}, plan)
+    for number, step in enumerate(plan.steps, 1):
+        for node in step.nodes:
+            for change in plan.changes(step, node, after[node]):
+                raise NodeError(
+                    node,
+                    f"{change.what} has not taken: it is {change.before}, not {change.after}",
+                    command="; ".join(change.do),
+                    advice=f"Step {number} set it. Does another program on {node} manage it?",
+                )
+    journal.close("applied")
+    return after
+
+
+def _do(shell: Shell, batch: Batch) -> None:
+    what = batch.changes[0].what if len(batch.changes) == 1 else f"step {batch.step}"
+    run(shell, f"{what} not applied", batch.do)

@@ -1,0 +1,112 @@
+"""A change: the commands that make it and those that unmake it; and the script that runs several on one node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvsbench.errors import CommandFailed, NodeLost
+from lvsbench.facts import ENVIRONMENT
+from lvsbench.shell import Result, Shell
+
+LOCK_S = 20
+"""Seconds that a batch waits for another one on the same node: one that a killed controller left running."""
+
+BATCH_S = 60.0
+"""Seconds that a batch may take, the wait for the lock included."""
+
+# A directory that is always there (FHS 3.0, 3.15): locking it leaves no file behind.
+_LOCK = f'exec 9</run && flock -w {LOCK_S} 9 || {{ echo "lvsbench: locked" >&2; exit 75; }}'
+_LOCKED = 75
+_FAILED = re.compile(r"^lvsbench: command (\d+) failed with status (\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What it takes to bring one setting about on one node, and to put back what was there.
+
+    Args:
+        node: the node's name.
+        what: what is changed: ``net.ipv4.ip_forward``, ``192.0.2.100/32 on lo``.
+        before: how it was read.
+        after: how it shall be.
+        reason: why the mode needs it.
+        do: commands for ``sh``, in order.
+        undo: commands that put back what was read, in order. They may run when ``do`` never did, and more than once.
+        loads: the modules that ``do`` may load.
+    """
+
+    node: str
+    what: str
+    before: str
+    after: str
+    reason: str
+    do: tuple[str, ...]
+    undo: tuple[str, ...]
+    loads: tuple[str, ...] = ()
+
+
+def when(condition: str, command: str) -> str:
+    """Return a command that runs only under a condition, and succeeds where that is not met."""
+    return f"if {condition}; then {command}; fi"
+
+
+def script(commands: Sequence[str]) -> str:
+    """Return the script that runs commands one after the other, stops at the first that fails and says which it was.
+
+    It holds a lock meanwhile, so that a restore does not overtake a batch whose controller was killed: the node goes on
+    with a batch that it has, whoever is left to hear of it.
+    """
+    lines = [ENVIRONMENT, _LOCK]
+    for number, command in enumerate(commands):
+        failed = f'echo "lvsbench: command {number} failed with status $?" >&2'
+        lines.append(f"{command} || {{ {failed}; exit 1; }}")
+    return "\n".join(lines) + "\n"
+
+
+def run(shell: Shell, summary: str, commands: Sequence[str]) -> Result:
+    """Run commands on a node in one round trip.
+
+    Args:
+        shell: a shell on the node.
+        summary: what could not be done if one of them fails.
+        commands: what :class:`Change` holds.
+
+    Raises:
+        CommandFailed: one failed; it is named, and those after it did not run.
+        NodeLost: the node did not answer in time.
+    """
+    result = shell.run(script(commands), timeout_s=BATCH_S)
+    if result.status == 0:
+        return result
+    if result.status == _LOCKED:
+        raise NodeLost(
+            result.node,
+            f"{summary}: another lvsbench still changes this node, for more than {LOCK_S} s",
+            command="flock -n /run true",
+            answer=result.stderr,
+            advice="Find it with: fuser -v /run. Then try again.",
+        )
+    found = _FAILED.search(result.stderr)
+    number = int(found.group(1)) if found else len(commands)
+    said = _FAILED.sub("", result.stderr).strip()
+    raise CommandFailed(
+        result.node,
+        summary,
+        command=commands[number] if number < len(commands) else result.command,
+        status=int(found.group(2)) if found else result.status,
+        elapsed_s=result.elapsed_s,
+        answer=said,
+        advice=_advice(result.node, said),
+    )
+
+
+def _advice(node: str, said: str) -> str:
+    if "not permitted" in said or "ermission denied" in said:
+        return f"The login needs to be root on {node}, or sudo: true in the topology; see docs/nodes.md#privileges"
+    if "not found" in said and "modprobe" not in said:
+        return f"A tool is missing on {node}; see docs/nodes.md#tools"
+    if "modprobe" in said:
+        return f"The kernel of {node} lacks a module; on Debian install linux-modules-extra or another kernel"
+    return ""

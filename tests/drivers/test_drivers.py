@@ -1,0 +1,106 @@
+"""The drivers: for each mode exactly these settings, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lvsbench import drivers, plan
+from lvsbench.cluster import Cluster, Mode
+from lvsbench.errors import UsageError
+from tests.memory import World, nodes
+from tests.plan.setups import MODES, far, lab, two_armed
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_every_driver_is_listed() -> None:
+    """A file in lvsbench/drivers is a mode, and is in ALL; every mode has one."""
+    folder = Path(drivers.__file__).parent
+    missing = {path.stem for path in folder.glob("[a-z]*.py")} - {
+        driver.__name__.rpartition(".")[2] for driver in drivers.ALL
+    }
+    assert not missing, f"add to ALL in lvsbench/drivers/__init__.py: {', '.join(sorted(missing))}"
+    assert {drivers.plan(mode, lab()).mode for mode in Mode} == set(Mode)
+    assert [driver.METHOD for driver in drivers.ALL] == [mode.method for mode in Mode]
+
+
+def shown(mode: Mode, cluster: Cluster) -> str:
+    """Return a plan on untouched nodes as text: steps, settings, reasons, commands and undos."""
+    planned = drivers.plan(mode, cluster)
+    seen = plan.snapshot(nodes(cluster, World()), planned)
+    lines = []
+    for step in planned.steps:
+        lines.append(f"== {step.title}")
+        for setting in step.settings:
+            change = setting.diff(seen[setting.node])
+            assert change is not None
+            lines.append(
+                f"{change.node}: {change.what}: {change.before} -> {change.after}\n    because {change.reason}"
+            )
+            lines += [f"    + {command}" for command in change.do] + [f"    - {command}" for command in change.undo]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("make", [lab, two_armed])
+@pytest.mark.parametrize("mode", MODES)
+def test_golden_plan(mode: Mode, make: Callable[[], Cluster]) -> None:
+    """The plan is the one in golden/; to accept a new one, remove the file and run the test twice."""
+    cluster = make()
+    path = GOLDEN / f"{cluster.name}-{mode.value}.txt"
+    text = shown(mode, cluster)
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        pytest.fail(f"{path.name} was missing and has been written: read it, then run again")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_direct_changes_nothing() -> None:
+    """The control mode touches no node."""
+    assert drivers.plan(Mode.DIRECT, lab()).nodes == ()
+
+
+def test_dr_across_subnets_is_refused() -> None:
+    """DR to a real server behind a router cannot work: it is said why, and what can."""
+    with pytest.raises(UsageError, match="DR: rs1 shares no segment with director") as raised:
+        drivers.plan(Mode.DR, far())
+    assert "layer 2" in raised.value.answer
+    assert "--mode tun" in raised.value.advice
+
+
+def test_nat_needs_the_director_as_gateway() -> None:
+    """NAT without a segment that director and real server share cannot work: it is said why, and what can."""
+    with pytest.raises(UsageError, match="NAT: rs1 shares no segment with director") as raised:
+        drivers.plan(Mode.NAT, far())
+    assert "gateway" in raised.value.answer
+    assert "--mode tun" in raised.value.advice
+
+
+def test_tun_works_across_subnets() -> None:
+    """TUN needs no shared segment: the director sends to the real server's own address."""
+    planned = drivers.plan(Mode.TUN, far())
+    assert "10.2.0.2:80" in planned.rows(plan.snapshot(nodes(far(), World()), planned))[-2].after
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_service_goes_live_last(mode: Mode) -> None:
+    """The VIP on the director is the very last setting: no client is served by half a mode."""
+    settings = [setting for step in drivers.plan(mode, lab()).steps for setting in step.settings]
+    assert (settings[-1].node, settings[-1].what) == ("director", "192.168.127.100/32 on eth0")
+
+
+def test_scheduler_port_and_weight() -> None:
+    """Scheduler, port and weight of the topology reach the table, and the scheduler's module is loaded."""
+    described = lab().model_dump(mode="json")
+    described["service"] |= {
+        "scheduler": "wrr",
+        "port": 8080,
+        "real_servers": {"rs1": {"weight": 3, "port": 81}, "rs2": {}},
+    }
+    planned = drivers.plan(Mode.NAT, Cluster.model_validate(described))
+    assert planned.modules("director") == ("ip_vs", "ip_vs_wrr")
+    text = next(setting.wanted for step in planned.steps for setting in step.settings if "IPVS" in setting.what)
+    assert text == "wrr, 192.168.127.20:81 -m -w 3, 192.168.127.30:8080 -m -w 1"

@@ -1,0 +1,85 @@
+"""Record what the tools really print, on nodes of the embedded lab: ``python -m tests.facts.record``.
+
+Each file in ``recorded/`` is one command on one node, below a header that says which, and by which kernel and tools.
+The director's are taken in mode DR after some requests, rs1's in mode TUN: so that every fact has something to say.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lvsbench import cluster, drivers, facts, plan
+from lvsbench.cluster import Cluster, Mode
+from lvsbench.lab import image, namespaces
+from lvsbench.lab.lab import Lab
+from lvsbench.shell import Shell, connect
+from tests.plan.on_lab import requests
+
+FOLDER = Path(__file__).parent / "recorded"
+END = "# ---"
+
+COMMANDS = {
+    **facts.SNAPSHOT,
+    "depends": facts.modules.depends_command("ip_vs_wrr"),
+    "stats": facts.ipvs.STATS,
+    "table": facts.ipvs.TABLE,
+    "counters": facts.counters.COMMAND,
+    "stack": facts.counters.STACK,
+    "ipvs_stats": facts.counters.IPVS,
+    "cpu": facts.cpu.COMMAND,
+    "neighbours": facts.neighbours.COMMAND,
+}
+STATS_S = 3.0
+"""The kernel adds up the counters of IPVS every 2 s. Source: net/netfilter/ipvs/ip_vs_est.c, estimation_timer."""
+
+
+def recorded(name: str) -> str:
+    """Return a recorded output without its header."""
+    return (FOLDER / f"{name}.txt").read_text(encoding="utf-8").partition(f"{END}\n")[2]
+
+
+def command(name: str) -> str:
+    """Return the command of a recorded output."""
+    header = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return next(line.removeprefix("# command: ") for line in header if line.startswith("# command: "))
+
+
+def record() -> None:
+    """Boot the lab and record."""
+    with Lab(cluster.load(cluster.find("lab"))) as lab, connect(lab) as shells, tempfile.TemporaryDirectory() as folder:
+        for mode, node in ((Mode.DR, "director"), (Mode.TUN, "rs1")):
+            for name in _set_up(lab, mode, shells, Path(folder)):
+                _save(shells[node], name)
+            plan.restore(Path(folder) / mode.value, shells)
+
+
+def _set_up(lab: Cluster, mode: Mode, shells: Mapping[str, Shell], folder: Path) -> Iterator[str]:
+    planned = drivers.plan(mode, lab)
+    journal = plan.Journal.begin(folder / mode.value, lab, mode, plan.snapshot(shells, planned), "record")
+    plan.apply(planned, shells, journal)
+    shells[lab.client.name].run(requests(lab)).check("no answer from the VIP")
+    time.sleep(STATS_S)
+    yield from COMMANDS
+
+
+def _save(shell: Shell, name: str) -> None:
+    # Even to say its version, ipvsadm loads ip_vs.
+    version = "if [ -e /proc/net/ip_vs ]; then ipvsadm --version 2>&1 | head -n 1; fi"
+    made = {"kernel": "uname -sr", "iproute2": "ip -V", "ipvsadm": version, "kmod": "kmod -V"}
+    answers = facts.run(shell, {name: COMMANDS[name], **{key: f"{how} || :" for key, how in made.items()}})
+    tools = json.dumps({key: answers[key].partition("\n")[0] for key in made})
+    header = f"# node: {shell.node}\n# command: {COMMANDS[name]}\n# by: {tools}\n{END}\n"
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{shell.node}-{name}.txt").write_text(header + answers[name], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if not namespaces.inside():
+        image.ensure()
+        sys.exit(namespaces.run_ephemeral([sys.executable, "-m", "tests.facts.record"]))
+    record()
