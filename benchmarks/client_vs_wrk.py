@@ -1,6 +1,9 @@
 """Compare the raw client's requests per second with wrk's: interleaved rounds on one URL, in both connection modes.
 
-    python benchmarks/client_vs_wrk.py --url http://192.168.127.100/1k --connections 32 --seconds 5 --rounds 6
+In the lab, where the client shares a CPU with the real servers:
+
+    lvsbench lab up; lvsbench setup --mode dr
+    lvsbench lab exec client -- .venv/bin/python benchmarks/client_vs_wrk.py --url http://192.168.127.100/1k --shared
 
 Both run on this machine, one after the other, on the same CPUs and with the same number of connections; who goes first
 changes from round to round. CPU time per request is printed beside, because a neighbour on the machine disturbs it less
@@ -20,14 +23,14 @@ import sys
 from urllib.parse import urlsplit
 
 from lvsbench.load.control import Agent
-from lvsbench.load.wire import CONNECTIONS, Connections, LoadSpec
+from lvsbench.load.wire import CONNECTIONS, MOST_REST_US, REST_US_PER_USER, Connections, LoadSpec
 from lvsbench.shell import LocalShell
 
 WARMUP_S = 1.0
 
 
 def run_raw(
-    url: str, kept: Connections, connections: int, seconds: float, cpus: tuple[int, ...] | None
+    url: str, kept: Connections, connections: int, seconds: float, cpus: tuple[int, ...] | None, rest_us: int
 ) -> tuple[float, float]:
     """Return the raw client's successful requests per second inside its window, and its CPU µs for each."""
     parts = urlsplit(url)
@@ -39,6 +42,7 @@ def run_raw(
         warmup_s=WARMUP_S,
         duration_s=seconds,
         cpus=cpus,
+        rest_us=rest_us,
     )
     with Agent(LocalShell("client"), sys.executable) as agent:
         samples, finished = agent.run(spec)
@@ -50,7 +54,7 @@ def run_raw(
 
 
 def run_wrk(
-    url: str, kept: Connections, connections: int, seconds: float, cpus: tuple[int, ...] | None
+    url: str, kept: Connections, connections: int, seconds: float, cpus: tuple[int, ...] | None, _: int
 ) -> tuple[float, float]:
     """Return wrk's requests per second, from one thread as the raw client has one, and its CPU µs for each."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", url]
@@ -83,21 +87,23 @@ def main() -> None:
     """Print every round and the median ratio of each connection mode."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True, help="http://ADDRESS[:PORT]/PATH")
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--mode", choices=CONNECTIONS, action="append", help="one connection mode instead of both")
+    parser.add_argument("--shared", action="store_true", help="the client shares its CPU with the servers: let it rest")
     parser.add_argument("--cpu", type=int, action="append", help="CPU that both clients may run on; may be repeated")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed")
     cpus = tuple(options.cpu) if options.cpu else None
+    rest_us = min(REST_US_PER_USER * options.connections, MOST_REST_US) if options.shared else 0
     for kept in options.mode or CONNECTIONS:
         print(f"{kept}, {options.connections} connections, {options.seconds} s, {options.url}")
         ratios = []
         for number in range(options.rounds):
             order = (run_raw, run_wrk) if number % 2 == 0 else (run_wrk, run_raw)
-            done = {run: run(options.url, kept, options.connections, options.seconds, cpus) for run in order}
+            done = {run: run(options.url, kept, options.connections, options.seconds, cpus, rest_us) for run in order}
             (raw, raw_us), (wrk, wrk_us) = done[run_raw], done[run_wrk]
             ratios.append(raw / wrk)
             print(

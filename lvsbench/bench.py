@@ -20,7 +20,7 @@ from lvsbench.errors import LvsbenchError, NodeError
 from lvsbench.facts import State as NodeState
 from lvsbench.facts import environment
 from lvsbench.load.control import Agent
-from lvsbench.load.wire import LoadSpec, Tick
+from lvsbench.load.wire import MOST_REST_US, REST_US_PER_USER, LoadSpec, Tick
 from lvsbench.measure.blocks import order
 from lvsbench.measure.prove import prove, targets
 from lvsbench.measure.sampler import cpu_source
@@ -73,6 +73,7 @@ def run(
         KeyboardInterrupt: after restoring; ``run.json`` says ``interrupted``.
     """
     folder = RunFolder.create(out, new_run_id(cluster.name, asked.modes))
+    asked = asked.model_copy(update={"rest_us": _rest_us(cluster, asked.users, cpu_plan)})
     record = Run(
         run_id=folder.path.name,
         version=__version__,
@@ -98,6 +99,13 @@ def run(
     record.ended = _now()
     folder.save(record)
     return folder
+
+
+def _rest_us(cluster: Cluster, users: int, cpu_plan: Mapping[str, tuple[int, ...]]) -> int:
+    """Return how long the load agent should rest between two looks: not at all where it has a CPU of its own."""
+    shared = set(cpu_plan.get(cluster.client.name, ()))
+    shared &= {cpu for node in cluster.real_servers for cpu in cpu_plan.get(node.name, ())}
+    return min(REST_US_PER_USER * users, MOST_REST_US) if shared else 0
 
 
 class _Session:
@@ -191,6 +199,7 @@ class _Session:
             duration_s=asked.duration_s,
             seed=asked.seed,
             served_by=self._cluster.service.served_by,
+            rest_us=asked.rest_us,
             cpus=tuple(self._record.cpu_plan.get(self._cluster.client.name, ())) or None,
         )
 

@@ -81,6 +81,8 @@ class Asked(_Stored):
     client: Literal["raw", "fast", "requests"]
     scheduler: str
     seed: int
+    rest_us: int = 0
+    """How long the load agent rests between two looks, where it shares its CPU with real servers of the lab."""
 
 
 class Generator(_Stored):

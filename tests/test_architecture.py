@@ -48,7 +48,8 @@ FENCES = {
 WRITES = re.compile(
     r"\bsysctl\s+(-\w+\s+)*-\w*w\b|"
     r"\bip\s+(-\S+\s+)*(addr|address|route|link|rule|neigh|neighbour)\s+(add|del|delete|replace|change|set|flush|append)\b|"
-    r"\bmodprobe\b(?! --show-depends)|\brmmod\b|\bipvsadm\s+-[ADEadeCRZ]\b|\bnft\s+(add|delete|flush|insert)\b|\biptables\s+-[ADIFX]\b"
+    r"\bmodprobe\b(?! --show-depends)|\brmmod\b|"
+    r"\bipvsadm\s+-[ADEadeCRZ]\b|\bnft\s+(add|delete|flush|insert)\b|\biptables\s+-[ADIFX]\b"
 )
 # plan changes hosts; the lab makes hosts out of nothing, in namespaces of its own.
 WRITERS = ("plan", "lab")

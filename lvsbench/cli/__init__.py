@@ -48,7 +48,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="lvsbench")
 def cli() -> None:
-    """Benchmark and diagnose Linux Virtual Server (IPVS) clusters in NAT, DR and TUN mode.
+    r"""Benchmark and diagnose Linux Virtual Server (IPVS) clusters in NAT, DR and TUN mode.
 
     \b
     lvsbench run --mode all       measure and compare the three modes on the embedded lab

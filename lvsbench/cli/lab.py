@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -82,9 +83,12 @@ def status(as_json: bool) -> int:
 def exec(node: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on NODE of the lab that is up, and end with its exit status: lvsbench lab exec rs1 -- ip addr."""
     held, found = _node(node)
-    # A node gets one line for its shell; the client is this machine, and gets the words.
-    words = list(command) if found.local else [*_ssh(found), shlex.join(command)]
-    _enter(held, words)
+    if found.local:
+        # What runs on the client stays on the client's CPUs, as the load agent does.
+        os.sched_setaffinity(0, held.running().cpus.nodes[node])
+        _enter(held, list(command))
+    # A node gets one line for its shell.
+    _enter(held, [*_ssh(found), shlex.join(command)])
 
 
 @lab.command()
@@ -114,7 +118,7 @@ def _ssh(node: Node) -> list[str]:
     return state.ssh_argv(node)
 
 
-def _enter(held: Holder, words: list[str]) -> None:
+def _enter(held: Holder, words: list[str]) -> NoReturn:
     from lvsbench.lab import namespaces
 
     sys.exit(namespaces.run_entered(held.pid, words))

@@ -125,6 +125,10 @@ class _Run:
         # (measured; 0.001 ms once frozen). Collection itself stays on, because failures and requests do leave cycles.
         gc.collect()
         gc.freeze()
+        if spec.rest_us:
+            # Before the loop waits for events. The real sleep: gevent's would be a wait of its own.
+            rest = gevent.get_hub().loop.prepare()
+            rest.start(monkey.get_original("time", "sleep"), spec.rest_us / 1e6)
         self._unix_s = time.time()
         trial.open()
         self._protocol.send(Started(self._unix_s))

@@ -36,6 +36,7 @@ FULL = LoadSpec(
     served_by="Server",
     cpus=(0, 1),
     source_addresses=("192.168.127.40", "192.168.127.41"),
+    rest_us=500,
 )
 FINISHED = Finished(
     begin_s=1.0,
@@ -104,6 +105,7 @@ def test_event_round_trip(event: Event) -> None:
         ({"seed": -1}, "seed: -1 is negative"),
         ({"served_by": "X Served"}, "served_by: 'X Served' is no name of a header"),
         ({"cpus": []}, "cpus: names no CPU"),
+        ({"rest_us": 1001}, "rest_us: 1001 is not in 0-1000"),
         ({"source_addresses": ["lo"]}, "source_addresses: 'lo' is no IPv4 address"),
         ({"source_addresses": ["127.0.0.2"], "client": "fast"}, "source_addresses: the client 'fast' cannot"),
         ({"user": 3}, "LoadSpec: unknown: user"),
