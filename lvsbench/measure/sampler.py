@@ -26,8 +26,10 @@ from lvsbench.shell import Process, Shell
 READING_S = 5.0
 """A node that answers no reading within this time is lost."""
 END = "end of section"
-FILES = ("/proc/stat", "/proc/net/dev", "/proc/net/ip_vs_stats_percpu")
-_READ = " ".join(f'while ((getline line < "{name}") > 0) print line; close("{name}"); print end;' for name in FILES)
+_READ = " ".join(
+    f'while ((getline line < "{name}") > 0) print line; close("{name}"); print end;'
+    for name in ("/proc/stat", "/proc/net/dev", "/proc/net/ip_vs_stats_percpu")
+)
 # One awk for the whole trial; a reading by three short processes took 25 ms of a lab director's CPU, awk 3 (measured). A file
 # that is not there reads as empty. mawk waits for a full buffer of input unless told otherwise. Source: mawk(1), -W.
 SCRIPT = f"""\
