@@ -175,9 +175,8 @@ class _Session:
     def _set_up(self, mode: Mode) -> Iterator[None]:
         """Put the cluster into a mode for the time of a ``with`` block."""
         wanted = self._plans[mode.value]
-        journal = Journal.begin(
-            self._folder.journal, self._cluster, mode, plan.snapshot(self._shells, wanted), self._record.run_id
-        )
+        before = plan.snapshot(self._shells, wanted)
+        journal = Journal.begin(self._folder.journal, self._cluster, mode, before, self._record.run_id)
         try:
             plan.apply(wanted, self._shells, journal)
             yield

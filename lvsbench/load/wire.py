@@ -28,9 +28,10 @@ MOST_USERS = 20_000
 REST_US_PER_USER = 60
 """How long an agent should rest between two looks, for each user, where it shares its CPU with real servers.
 
-Without a rest the agent and the real servers of a two-CPU lab take turns for every single response, with cold caches: 16 users got 3,280 objects of 64 KiB a second over DR, with a rest of 1 ms 4,620 (measured, keepalive; wrk 3,700).
-Real servers on the same CPU take 150 µs and more for a request, so a user waits at least that long times the number of
-users in any case, and the rest shortens the latency (median 3.4 ms instead of 4.5) instead of adding to it.
+Without a rest the agent and the real servers of a two-CPU lab take turns for every single response, with cold caches.
+16 users got 3,280 objects of 64 KiB a second over DR, with a rest of 1 ms 4,620 (measured, keepalive; wrk 3,700). Real
+servers on the same CPU take 150 µs and more for a request, so a user waits at least that long times the number of users
+in any case, and the rest shortens the latency (median 3.4 ms instead of 4.5) instead of adding to it.
 """
 MOST_REST_US = 1000
 # Source: RFC 3986, section 3.3 and 3.4: a path and query in origin form holds no space and no control character.

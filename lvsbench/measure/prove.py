@@ -61,11 +61,12 @@ def prove(
     """
     with _capturing(shells, cluster) as captures:
         answer = _request(shells, cluster, mode, path)
+        counted_by_s = time.monotonic() + COUNTERS_S
     packets = {cluster.client.name: answer["packets"]}
     packets |= in_parallel(
         {name: partial(_decode, evidence / f"{mode.value}-{name}.pcap", raw) for name, raw in captures.items()}
     )
-    table, counted = _ipvs(shells, cluster, mode)
+    table, counted = _ipvs(shells, cluster, mode, counted_by_s)
     seen = Evidence(table, counted[0], counted[1], answer["requests"], packets, macs)
     return judge(cluster, mode, seen)
 
@@ -153,11 +154,12 @@ def _decode(file: Path, raw: bytes) -> Any:
     return _answer("controller", command, result.check(f"{file.name} cannot be read").stdout)["packets"]
 
 
-def _ipvs(shells: Shells, cluster: Cluster, mode: Mode) -> tuple[list[str], tuple[int, int]]:
+def _ipvs(shells: Shells, cluster: Cluster, mode: Mode, counted_by_s: float) -> tuple[list[str], tuple[int, int]]:
     """Return the Forward column of the service, and the bytes that IPVS counted for it, in and out.
 
     The counters lag behind by up to 2 s, so they are read until something has been counted, and in a mode whose replies
-    must not come back, to the end of that time: a zero that was read too early proves nothing.
+    must not come back, to the end of that time (``counted_by_s``, monotonic): a zero that was read too early proves
+    nothing.
     """
     director = shells[cluster.director.name]
     name = f"{cluster.service.protocol.upper()} {cluster.service.vip}:{cluster.service.port}"
@@ -165,11 +167,11 @@ def _ipvs(shells: Shells, cluster: Cluster, mode: Mode) -> tuple[list[str], tupl
     forwards = [entry.forward for listed in table if listed.name == name for entry in listed.entries]
     if mode.method is None:
         return forwards, (0, 0)
-    deadline = time.monotonic() + COUNTERS_S
     while True:
+        late = time.monotonic() > counted_by_s
         stats = ipvs.parse_stats(run(director, {"stats": ipvs.STATS})["stats"])
         counted = next((listed.counters for listed in stats if listed.name == name and listed.counters), None)
         in_bytes, out_bytes = (counted.in_bytes, counted.out_bytes) if counted else (0, 0)
-        if out_bytes or time.monotonic() > deadline:
+        if out_bytes or late:
             return forwards, (in_bytes, out_bytes)
         time.sleep(0.2)

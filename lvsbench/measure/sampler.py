@@ -30,8 +30,9 @@ _READ = " ".join(
     f'while ((getline line < "{name}") > 0) print line; close("{name}"); print end;'
     for name in ("/proc/stat", "/proc/net/dev", "/proc/net/ip_vs_stats_percpu")
 )
-# One awk for the whole trial; a reading by three short processes took 25 ms of a lab director's CPU, awk 3 (measured). A file
-# that is not there reads as empty. mawk waits for a full buffer of input unless told otherwise. Source: mawk(1), -W.
+# One awk for the whole trial: a reading by three short processes took 25 ms of a lab director's CPU, by awk 3
+# (measured). A file that is not there reads as empty. mawk waits for a full buffer of input unless told otherwise.
+# Source: mawk(1), -W interactive.
 SCRIPT = f"""\
 case "$(awk -W version 2>&1 </dev/null)" in mawk*) w='-W interactive' ;; *) w= ;; esac
 exec awk $w -v end='{END}' '{{ {_READ}fflush() }}'"""
