@@ -13,7 +13,7 @@ TOOLS  := mmdebstrap:mmdebstrap mke2fs:e2fsprogs ip:iproute2 unshare:util-linux 
 .PHONY: demo test install system lint unit lock clean
 
 demo: install
-	$(BIN)/lvsbench run --mode all --object 64k --blocks 3 --duration 3 --warmup 1
+	$(BIN)/lvsbench run --mode all --object 64k --connections keepalive --blocks 3 --duration 3 --warmup 0.5
 
 test: install lint unit
 
@@ -43,8 +43,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Tests that boot kernels run one after the other; the others share the CPUs.
 unit: install
-	$(BIN)/pytest
+	$(BIN)/pytest -q -m "not lab" -n 2
+	$(BIN)/pytest -m lab
 
 # Written again after a change of the dependencies in pyproject.toml.
 lock: install

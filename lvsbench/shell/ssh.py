@@ -17,6 +17,9 @@ from lvsbench.shell.seam import COMMAND_S, CONNECT_S, OUTPUT_LIMIT, Process, Res
 if TYPE_CHECKING:
     import paramiko
 
+HANDSHAKE_S = 30.0
+"""For the key exchange and the login: seconds of arithmetic on a small or busy node."""
+
 
 class SSHShell:
     """Commands on a node over SSH. One connection carries them all; each has a channel of its own."""
@@ -154,8 +157,8 @@ class SSHShell:
             allow_agent=key is None,
             look_for_keys=key is None,
             timeout=CONNECT_S,
-            banner_timeout=CONNECT_S,
-            auth_timeout=CONNECT_S,
+            banner_timeout=HANDSHAKE_S,
+            auth_timeout=HANDSHAKE_S,
             channel_timeout=CONNECT_S,
             sock=sock,  # a Channel serves as a socket: paramiko's documented way to jump
         )

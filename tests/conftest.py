@@ -1,0 +1,28 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say so when lab tests were asked for and none ran: a green run without the lab proves little."""
+    if skipped_all(terminalreporter):
+        terminalreporter.write_line("All lab tests were skipped.", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail on CI where every lab test was skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and skipped_all(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def skipped_all(reporter: pytest.TerminalReporter) -> bool:
+    """Whether there were lab tests and each of them was skipped."""
+    lab = {kind: [each for each in reporter.stats.get(kind, []) if "lab" in getattr(each, "keywords", {})]
+           for kind in ("skipped", "passed", "failed", "error")}  # fmt: skip
+    return bool(lab["skipped"]) and not (lab["passed"] or lab["failed"] or lab["error"])
