@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 from lvsbench.errors import CommandFailed, NodeError
 from lvsbench.facts import (
@@ -27,12 +28,14 @@ from lvsbench.facts import (
     session,
     sysctls,
 )
-from lvsbench.facts._text import Garbage
+from lvsbench.facts._text import Garbage as Garbage
 from lvsbench.facts.modules import Depends, Module
 from lvsbench.shell import Result, Shell
 
 ALL = (addresses, links, routes, rules, sysctls, modules, ipvs, counters, cpu, neighbours, session, environment)
 """Every source, in the order of reports."""
+
+T = TypeVar("T")
 
 ENVIRONMENT = "PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL"
 """First line of every script: a login that is not root often lacks sbin, and messages are matched in English."""
@@ -129,13 +132,32 @@ def parse(node: str, raw: Mapping[str, str]) -> State:
         )
     except Garbage as error:
         command = SNAPSHOT.get(section) or modules.depends_command(section.removeprefix(_DEPENDS))
-        raise NodeError(
-            node,
-            f"{section}: an answer that makes no sense",
-            command=command,
-            answer=str(error),
-            advice="lvsbench needs iproute2 4.17 or newer (ip -j) and kmod; is the tool another one of the same name?",
-        ) from error
+        raise nonsense(node, section, command, error) from error
+
+
+def ask(shell: Shell, name: str, command: str, parse: Callable[[str], T]) -> T:
+    """Run one read-only command and return what it said, parsed.
+
+    Raises:
+        CommandFailed: it ended with another status than 0.
+        NodeError: the answer makes no sense.
+    """
+    text = run(shell, {name: command})[name]
+    try:
+        return parse(text)
+    except Garbage as error:
+        raise nonsense(shell.node, name, command, error) from error
+
+
+def nonsense(node: str, name: str, command: str, error: Garbage) -> NodeError:
+    """Return the error for an answer that no tool can have given."""
+    return NodeError(
+        node,
+        f"{name}: an answer that makes no sense",
+        command=command,
+        answer=str(error),
+        advice="lvsbench needs iproute2 4.17 or newer (ip -j) and kmod; is the tool another one of the same name?",
+    )
 
 
 def run(shell: Shell, commands: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lvsbench.cluster import Cluster, Mode, Node
 from lvsbench.errors import CommandFailed
-from lvsbench.facts import ipvs, run
+from lvsbench.facts import ask, ipvs
 from lvsbench.measure.proof import Evidence, judge
 from lvsbench.results import Proof
 from lvsbench.shell import LocalShell, Process, Shells, in_parallel, until_closed
@@ -163,13 +163,13 @@ def _ipvs(shells: Shells, cluster: Cluster, mode: Mode, counted_by_s: float) -> 
     """
     director = shells[cluster.director.name]
     name = f"{cluster.service.protocol.upper()} {cluster.service.vip}:{cluster.service.port}"
-    table = ipvs.parse_table(run(director, {"table": ipvs.TABLE})["table"])
+    table = ask(director, "table", ipvs.TABLE, ipvs.parse_table)
     forwards = [entry.forward for listed in table if listed.name == name for entry in listed.entries]
     if mode.method is None:
         return forwards, (0, 0)
     while True:
         late = time.monotonic() > counted_by_s
-        stats = ipvs.parse_stats(run(director, {"stats": ipvs.STATS})["stats"])
+        stats = ask(director, "stats", ipvs.STATS, ipvs.parse_stats)
         counted = next((listed.counters for listed in stats if listed.name == name and listed.counters), None)
         in_bytes, out_bytes = (counted.in_bytes, counted.out_bytes) if counted else (0, 0)
         if out_bytes or late:

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from lvsbench.cluster import Node
-from lvsbench.errors import NodeLost
-from lvsbench.facts import counters, cpu
+from lvsbench.errors import NodeError, NodeLost
+from lvsbench.facts import Garbage, counters, cpu, nonsense
 from lvsbench.facts.ipvs import Counters
 from lvsbench.shell import Process, Shell
 
@@ -109,7 +109,7 @@ class Sampler:
         self._readings: list[Reading] = []
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self.error: NodeLost | None = None
+        self.error: NodeError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +152,7 @@ class Sampler:
                 if self._stopped.wait(max(0.0, zero_s + when_s - time.monotonic())):
                     return
                 self._readings += self.read()
-        except NodeLost as error:
+        except NodeError as error:
             self.error = error
 
     def read(self) -> list[Reading]:
@@ -166,8 +166,11 @@ class Sampler:
     def _receive(self, node: Node, interface: str, asked_s: float) -> Reading:
         stat, devices, ipvs = (self._section(node.name) for _ in range(3))
         at_s = (asked_s + time.monotonic()) / 2
-        busy = cpu.parse(stat)
-        nic = counters.parse(devices).get(interface)
+        try:
+            busy, interfaces, totals = cpu.parse(stat), counters.parse(devices), counters.parse_ipvs(ipvs)
+        except Garbage as error:
+            raise nonsense(node.name, "reading", SCRIPT, error) from error
+        nic = interfaces.get(interface)
         if nic is None:
             raise NodeLost(node.name, f"has no interface {interface} any more", command=counters.COMMAND)
         return Reading(
@@ -180,7 +183,7 @@ class Sampler:
             nic.tx_bytes,
             nic.rx_packets,
             nic.tx_packets,
-            counters.parse_ipvs(ipvs),
+            totals,
         )
 
     def _section(self, name: str) -> str:

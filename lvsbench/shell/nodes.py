@@ -20,7 +20,7 @@ from lvsbench.shell.ssh import SSHShell
 T = TypeVar("T")
 
 CONNECTS_AT_ONCE = 8
-"""Handshakes under way. Forty at once on the nodes of a lab, which share a CPU or two, missed their deadline (measured)."""
+"""Handshakes under way. Forty at once on lab nodes, which share a CPU or two, missed their deadline (measured)."""
 
 
 class _Logged:
