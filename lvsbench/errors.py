@@ -21,7 +21,7 @@ An exception says that something could not be done or looked at; a verdict about
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class LvsbenchError(Exception):
@@ -76,8 +76,7 @@ class UsageError(LvsbenchError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One mistake in a topology file. ``line`` and ``column`` count from 1."""
 
     file: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-import traceback
 from typing import NoReturn
 
 import click
@@ -17,17 +16,18 @@ import click
 from lvsbench import __version__
 from lvsbench.errors import LvsbenchError
 
-# In the order of the help. Each is an attribute, of the same name, of the module.
+# In the order of the help: where each command is (under its own name), and the first line of its help, so that the list
+# of commands needs none of their modules. A test holds it equal to the command's own.
 COMMANDS = {
-    "run": "lvsbench.cli.run",
-    "report": "lvsbench.cli.report",
-    "plan": "lvsbench.cli.setup",
-    "setup": "lvsbench.cli.setup",
-    "status": "lvsbench.cli.setup",
-    "restore": "lvsbench.cli.setup",
-    "topology": "lvsbench.cli.topology",
-    "lab": "lvsbench.cli.lab",
-    "doctor": "lvsbench.cli.doctor",
+    "run": ("lvsbench.cli.run", "Measure modes, put every host back, write a report."),
+    "report": ("lvsbench.cli.report", "Draw the report of a run again."),
+    "plan": ("lvsbench.cli.setup", "Print what a mode would change, and why."),
+    "setup": ("lvsbench.cli.setup", "Put the cluster into a mode and leave it there."),
+    "status": ("lvsbench.cli.setup", "Print what is set up now, and by which run."),
+    "restore": ("lvsbench.cli.setup", "Put hosts back from the journal of a run."),
+    "topology": ("lvsbench.cli.topology", "Check and show topology files."),
+    "lab": ("lvsbench.cli.lab", "Boot and use the embedded lab."),
+    "doctor": ("lvsbench.cli.doctor", "Check whether this machine can run the lab."),
 }
 
 
@@ -40,9 +40,13 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -78,6 +82,8 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.exit(141)
     except Exception:  # noqa: BLE001  # the last resort: say that the fault is ours
+        import traceback
+
         traceback.print_exc()
         click.echo("\nThis is a bug in lvsbench. Please report it with the lines above.", err=True)
         sys.exit(5)

@@ -8,7 +8,10 @@ import click
 @click.command()
 @click.option("-t", "--topology", default="lab", show_default=True, help="The topology that is to be booted.")
 def doctor(topology: str) -> int:
-    """Check whether this machine can run the embedded lab, and say what is missing. Exit status 3 if something is."""
+    """Check whether this machine can run the lab.
+
+    Says what is missing and what would install it. The exit status is 3 if something is missing.
+    """
     from lvsbench.cluster import find, load
     from lvsbench.lab import doctor as lab_doctor
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def lab() -> None:
-    """Boot and use the embedded lab: one User-Mode Linux kernel per node, real IPVS, on this machine alone."""
+    """Boot and use the embedded lab.
+
+    One User-Mode Linux kernel per node, real IPVS, on this machine alone.
+    """
 
 
 @lab.command()

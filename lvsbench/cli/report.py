@@ -15,7 +15,10 @@ from lvsbench.cli.options import OUT
 @OUT
 @click.option("--json", "as_json", is_flag=True, help="Print report.json on stdout.")
 def report(run: str, out: Path, as_json: bool) -> int:
-    """Draw the report of RUN again: a folder, a run id, or latest. Exit status 4 if the run is not valid."""
+    """Draw the report of a run again.
+
+    RUN is a folder, a run id, or latest. The exit status is 4 if the run is not valid.
+    """
     from lvsbench import report as reports
     from lvsbench.cli.screen import Screen
     from lvsbench.results import find_run

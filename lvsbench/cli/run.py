@@ -79,7 +79,7 @@ def run(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Measure one or more modes, put every host back, and write a report.
+    """Measure modes, put every host back, write a report.
 
     With a topology of the embedded lab and no lab up, one is booted for the time of the command.
     """

@@ -46,7 +46,10 @@ def confirm(place: Place, modes: Sequence[Mode], yes: bool) -> None:
 @TOPOLOGY
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def plan(mode: str, topology: str, as_json: bool) -> None:
-    """Print what a mode would change on which node, and why. Changes nothing."""
+    """Print what a mode would change, and why.
+
+    Changes nothing.
+    """
     from lvsbench.cli.reach import reach
 
     with reach(topology) as place:
@@ -67,7 +70,10 @@ def plan(mode: str, topology: str, as_json: bool) -> None:
 @OUT
 @YES
 def setup(mode: str, topology: str, out: Path, yes: bool) -> None:
-    """Put the cluster into a mode and leave it there, until lvsbench restore."""
+    """Put the cluster into a mode and leave it there.
+
+    lvsbench restore puts it back.
+    """
     from lvsbench.cli.reach import reach
 
     with reach(topology, must_stay=True) as place:
@@ -119,7 +125,10 @@ def status(out: Path, as_json: bool) -> None:
 @click.argument("run", required=False)
 @OUT
 def restore(run: str | None, out: Path) -> None:
-    """Put hosts back from the journal of RUN (all open ones by default), and compare them with what they were."""
+    """Put hosts back from the journal of a run.
+
+    RUN is a folder or a run id; by default all that are open. Every host is compared with what it was before.
+    """
     from lvsbench.cli.reach import enter_for
     from lvsbench.plan import JOURNAL, Journal, open_journals
     from lvsbench.results import find_run
