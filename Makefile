@@ -9,6 +9,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # tool:package of Debian and Ubuntu
 TOOLS  := mmdebstrap:mmdebstrap mke2fs:e2fsprogs ip:iproute2 unshare:util-linux nsenter:util-linux ssh:openssh-client \
           $(if $(SUDO),fakeroot:fakeroot newuidmap:uidmap)
+# Debian's archive keys, which the lab's nodes are verified with; another distribution has them in a package.
+KEYS   := /usr/share/keyrings/debian-archive-keyring.gpg
 
 .PHONY: demo test install system lint unit lock clean
 
@@ -23,6 +25,7 @@ install: system .venv/installed
 system:
 	@missing=""; \
 	for pair in $(TOOLS); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	test -e $(KEYS) || missing="$$missing debian-archive-keyring"; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ]; then \
 	  echo "Installing by apt:$$missing"; \

@@ -133,7 +133,9 @@ class _Session:
                 number += 1
                 self._trial(Place(number, block, mode), macs)
         self._watch.stage("comparing every host with what it was")
-        differences = [str(each) for each in plan.verify(before, plan.snapshot(self._shells))]
+        # Modules of ours are seen to by every restore; others come and go with tools (ss loads tcp_diag).
+        found = plan.verify(before, plan.snapshot(self._shells))
+        differences = [str(each) for each in found if not each.is_new_module]
         self._record.restored = Restored(verified=not differences, differences=differences)
 
     def _describe_nodes(self) -> None:
@@ -235,7 +237,7 @@ def setup(cluster: Cluster, mode: Mode, out: Path, watch: Watcher) -> Journal:
     """Put a cluster into a mode and leave it there, until :func:`restore`.
 
     Raises:
-        UsageError: something is set up on it already, or the mode cannot work on it.
+        UsageError: the mode cannot work on it.
         NodeError: a change failed; what had been changed was put back.
     """
     wanted = drivers.plan(mode, cluster)

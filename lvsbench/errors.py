@@ -12,10 +12,10 @@
      │   ├─ HostKeyRefused             3   the host key is unknown, or is not the one on record
      │   ├─ CommandFailed              3   a command ended with a status that means failure
      │   └─ NodeLost                   3   the node stopped answering
-     ├─ LabError                       3   the embedded lab cannot be made or reached
-     └─ InvalidRun                     4   the run finished, but its numbers must not be used
+     └─ LabError                       3   the embedded lab cannot be made or reached
 
-0 is success, 1 means findings at or over ``--fail-on``, 5 a bug in lvsbench, 130 an interrupt after restoring.
+0 is success, 4 a run that finished but whose numbers must not be used, 5 a bug in lvsbench, 130 an interrupt after
+restoring.
 An exception says that something could not be done or looked at; a verdict about a cluster is a value.
 """
 
@@ -151,9 +151,3 @@ class LabError(LvsbenchError):
     """The embedded lab cannot be built, booted or reached."""
 
     exit_code = 3
-
-
-class InvalidRun(LvsbenchError):
-    """A run finished and was restored, but a validity check vetoes its numbers."""
-
-    exit_code = 4

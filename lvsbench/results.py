@@ -109,8 +109,6 @@ class Trial(_Stored):
     requests: int
     errors: int
     generator: Generator
-    ipvs_served: dict[str, int] = Field(default_factory=dict)
-    """Connections that IPVS gave to each real server during the whole trial; empty without a director."""
 
 
 class Hop(_Stored):
@@ -149,6 +147,8 @@ class Proof(_Stored):
     encapsulation: str | None = None
     served: dict[str, int] = Field(default_factory=dict)
     """Proving requests answered by each real server."""
+    blind: list[str] = Field(default_factory=list)
+    """Nodes on which nothing could be captured, so that the packet was not followed there."""
     hops: list[Hop] = Field(default_factory=list)
 
 

@@ -52,7 +52,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="lvsbench")
 def cli() -> None:
-    r"""Benchmark and diagnose Linux Virtual Server (IPVS) clusters in NAT, DR and TUN mode.
+    """Benchmark Linux Virtual Server (IPVS) clusters in NAT, DR and TUN mode.
 
     \b
     lvsbench run --mode all       measure and compare the three modes on the embedded lab
@@ -61,13 +61,14 @@ def cli() -> None:
 
     Exit status: 0 ok, 2 wrong usage or topology file, 3 a node or the lab failed, 4 the run is not valid,
     5 a bug in lvsbench, 130 interrupted (hosts restored first).
-    """
+    """  # noqa: D301  # click wants the character itself
 
 
 def main() -> NoReturn:
     """Run the command line and exit with the documented status."""
     # Asked to end is asked to put hosts back first, like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         status = cli.main(standalone_mode=False)
     except LvsbenchError as error:

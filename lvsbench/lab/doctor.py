@@ -26,6 +26,7 @@ TOOLS = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",
+    "ssh": "openssh-client",
 }
 BUILD_TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "tar": "tar"}
 USER_BUILD_TOOLS = {"fakeroot": "fakeroot", "newuidmap": "uidmap"}

@@ -68,6 +68,7 @@ def judge(cluster: Cluster, mode: Mode, seen: Evidence) -> Proof:
         reply_from=",".join(_owner(seen, mac) for mac in macs) or None,
         encapsulation=",".join(wrapped) or None,
         served=_count(str(answer["served_by"]) for answer in answered if answer["served_by"]),
+        blind=[node.name for node in (cluster.director, *cluster.real_servers) if node.name not in seen.packets],
         hops=hops,
     )
     problems = [*_answers(cluster, seen, proof), *_ipvs(mode, proof), *_path(cluster, mode, proof)]

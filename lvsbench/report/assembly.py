@@ -40,7 +40,7 @@ METRICS = (
 DIRECTOR = (
     "cpu_s_per_request",
     "cpu_busy",
-    "cpu_used",
+    "guest_busy",
     "softirq",
     "rx_bytes_per_request",
     "tx_bytes_per_request",

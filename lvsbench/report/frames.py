@@ -39,14 +39,15 @@ class Measured:
         run: what was asked and what came of it.
         cluster: the topology.
         trials: one row per trial in run order. Columns: number, block, mode, begin_s, end_s, requests, successes,
-            errors, throughput_rps, latency_{p50,p90,p99,p999,max}_s; of the director: cpu_s_per_request, cpu_busy,
-            cpu_used, softirq (CPUs), {rx,tx}_{bytes,packets}_per_request, ipvs_{in,out}_bytes_per_request; of the real
+            errors, throughput_rps, latency_{p50,p90,p99,p999,max}_s; of the director: cpu_s_per_request, cpu_busy (by
+            the same source, share of its CPUs), guest_busy and softirq (by its own ticks, shares),
+            {rx,tx}_{bytes,packets}_per_request, ipvs_{in,out}_bytes_per_request; of the real
             servers together: rs_cpu_s_per_request, rs_tx_bytes_per_request; of the generator: generator_cpu (cores),
             lateness_p99_s, lateness_max_s, time_wait, address_exhausted; and served_NAME per real server.
         seconds: one row per trial and whole second of load, warm-up included: number, mode, block, second,
             throughput_rps, latency_p50_s, latency_p99_s, in_window.
         readings: one row per trial, node and pair of successive readings: number, mode, block, node, t_s (middle),
-            cpu_busy, cpu_used, softirq (CPUs).
+            cpu_busy (share of the node's CPUs).
         curves: latency over percentile, one row per mode and point: mode, percentile, latency_s (all requests of the
             mode's windows), low_s and high_s (range over its trials).
         error_kinds: per mode, kind of error and how often.
@@ -110,7 +111,7 @@ def read(folder: RunFolder) -> Measured:
             {
                 **_of_trial(trial),
                 **_of_samples(trial, samples, inside, good, ordered, list(cluster.service.real_servers)),
-                **_of_nodes(trial, cluster, counters, successes),
+                **_of_nodes(trial, cluster, counters, successes, cpu_count(run, cluster.director.name)),
             }
         )
         seconds.append(_seconds(trial, samples))
@@ -119,7 +120,7 @@ def read(folder: RunFolder) -> Measured:
         cluster,
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "block", "mode"]),
         pd.concat(seconds, ignore_index=True) if seconds else pd.DataFrame(columns=["number", "mode"]),
-        _readings(series, run.trials),
+        _readings(series, run),
         _curves(latencies),
         kinds,
     )
@@ -289,7 +290,9 @@ def grown(t: Floats, counter: Floats, begin: float, end: float) -> float:
     return edges[1] - edges[0]
 
 
-def _of_nodes(trial: Trial, cluster: Cluster, counters: dict[str, pd.DataFrame], successes: int) -> dict[str, float]:
+def _of_nodes(
+    trial: Trial, cluster: Cluster, counters: dict[str, pd.DataFrame], successes: int, cpus: int
+) -> dict[str, float]:
     begin, end = trial.window_s
 
     def growth(node: str, column: str) -> float:
@@ -311,31 +314,36 @@ def _of_nodes(trial: Trial, cluster: Cluster, counters: dict[str, pd.DataFrame],
     per_request = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "ipvs_in_bytes", "ipvs_out_bytes")
     return {
         "cpu_s_per_request": director["cpu_s"] / requests,
-        "cpu_busy": director["guest_busy_s"] / (end - begin),
-        "cpu_used": director["cpu_s"] / (end - begin),
-        "softirq": director["guest_softirq_s"] / (end - begin),
+        "cpu_busy": director["cpu_s"] / (end - begin) / cpus,
+        "guest_busy": director["guest_busy_s"] / (end - begin) / cpus,
+        "softirq": director["guest_softirq_s"] / (end - begin) / cpus,
         **{f"{column}_per_request": director[column] / requests for column in per_request},
         "rs_cpu_s_per_request": total(servers, "cpu_s") / requests,
         "rs_tx_bytes_per_request": total(servers, "tx_bytes") / requests,
     }
 
 
-def _readings(series: pd.DataFrame, trials: list[Trial]) -> pd.DataFrame:
+def cpu_count(run: Run, node: str) -> int:
+    """Return how many CPUs a node has; 1 where that was not recorded."""
+    told = run.environment.get(node, {}).get("cpus", "")
+    return max(1, int(told)) if told.isascii() and told.isdigit() else 1
+
+
+def _readings(series: pd.DataFrame, run: Run) -> pd.DataFrame:
     """Turn counters into rates between successive readings of the same trial and node."""
     ordered = series.sort_values(["trial", "node", "t_s"], ignore_index=True)
     groups = ordered.groupby(["trial", "node"])
-    before = groups[["t_s", "cpu_s", "guest_busy_s", "guest_softirq_s"]].shift()
+    before = groups[["t_s", "cpu_s"]].shift()
     elapsed = ordered["t_s"] - before["t_s"]
+    cpus = ordered["node"].map(lambda node: cpu_count(run, node))
     known = pd.DataFrame(
         {
             "number": ordered["trial"],
-            "mode": ordered["trial"].map({trial.number: trial.mode for trial in trials}),
-            "block": ordered["trial"].map({trial.number: trial.block for trial in trials}),
+            "mode": ordered["trial"].map({trial.number: trial.mode for trial in run.trials}),
+            "block": ordered["trial"].map({trial.number: trial.block for trial in run.trials}),
             "node": ordered["node"],
             "t_s": (ordered["t_s"] + before["t_s"]) / 2,
-            "cpu_busy": (ordered["guest_busy_s"] - before["guest_busy_s"]) / elapsed,
-            "cpu_used": (ordered["cpu_s"] - before["cpu_s"]) / elapsed,
-            "softirq": (ordered["guest_softirq_s"] - before["guest_softirq_s"]) / elapsed,
+            "cpu_busy": (ordered["cpu_s"] - before["cpu_s"]) / elapsed / cpus,
         }
     )
     # Readings of a trial that was interrupted have no trial in run.json.

@@ -71,6 +71,10 @@ def proof(measured: Measured) -> Judgement:
             problems.append(f"{mode.upper()}: {_listed(shown.problems)}")
     if problems:
         return Judgement("proof", "error", "; ".join(problems))
+    blind = {node: None for shown in measured.run.proofs.values() for node in shown.blind}
+    if blind:
+        text = f"proven as far as could be seen: no capture on {_listed(list(blind))} (is tcpdump there?)"
+        return Judgement("proof", "warning", text)
     return Judgement("proof", "ok", "captured packets show each mode to be what it is called")
 
 
@@ -215,15 +219,19 @@ def bottleneck(measured: Measured) -> Judgement:
 
 
 def mtu(measured: Measured) -> Judgement:
-    """Judge whether all nodes of the cluster have the same MTU."""
-    names = set(measured.cluster.nodes)
-    seen = {node: facts["mtu"] for node, facts in measured.run.environment.items() if node in names and "mtu" in facts}
+    """Judge whether all links of the cluster have the same MTU."""
+    seen: dict[str, str] = {}
+    for name, node in measured.cluster.nodes.items():
+        # "eth0 1500 lo 65536": only the interfaces of the topology carry what is measured.
+        words = measured.run.environment.get(name, {}).get("mtu", "").split()
+        known = dict(zip(words[0::2], words[1::2], strict=False))
+        seen |= {f"{name} {link}": known[link] for link in node.links if link in known}
     if not seen:
         return Judgement("mtu", "ok", "no node said its MTU")
     if len(set(seen.values())) > 1:
         told = ", ".join(f"{node} {value}" for node, value in seen.items())
         return Judgement("mtu", "warning", f"nodes differ in MTU: {told}")
-    return Judgement("mtu", "ok", f"MTU {next(iter(seen.values()))} on every node")
+    return Judgement("mtu", "ok", f"MTU {next(iter(seen.values()))} on every link")
 
 
 ALL: tuple[Callable[[Measured], Judgement], ...] = (

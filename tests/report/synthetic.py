@@ -127,7 +127,7 @@ def make(
             name = f"samples-{number:03d}-{mode}.npz"
             samples.save(folder.path / name)
             served = np.bincount(samples.server, minlength=3)
-            folder.append_series(_readings(rng, number, mode, samples, warmup_s + window_s))
+            folder.append_series(_readings(rng, number, mode, samples, warmup_s + window_s, scale))
             run.trials.append(
                 Trial(
                     number=number,
@@ -186,8 +186,13 @@ def _samples(
     )
 
 
-def _readings(rng: np.random.Generator, number: int, mode: str, samples: Samples, length: float) -> list[dict]:
-    """Counters at about every half second: a start value that differs per node, then growth with the requests."""
+def _readings(
+    rng: np.random.Generator, number: int, mode: str, samples: Samples, length: float, scale: float
+) -> list[dict]:
+    """Counters at about every half second: a start value that differs per node, then growth with the requests.
+
+    Fewer requests than in the lab (``scale``) cost the director that much more each, so that it is as busy as there.
+    """
     behaviour = BEHAVIOUR[mode]
     rows = []
     times = np.arange(-0.5, length + 0.6, 0.5) + rng.normal(0, 0.012, int(np.ceil((length + 1.1) / 0.5)))
@@ -201,7 +206,7 @@ def _readings(rng: np.random.Generator, number: int, mode: str, samples: Samples
             share = done / 2
             if node == "director":
                 cost = {
-                    "cpu_s": done * behaviour.cpu_us / 1e6 + 0.002 * t,
+                    "cpu_s": done * behaviour.cpu_us / 1e6 / scale + 0.002 * t,
                     "guest_busy_s": active * behaviour.busy,
                     "guest_softirq_s": active * behaviour.busy * 0.86,
                     "rx_bytes": done * behaviour.rx_bytes,
@@ -300,7 +305,12 @@ def _hops(mode: str) -> list[Hop]:
 
 
 def _environment() -> dict[str, dict[str, str]]:
-    common = {"kernel": "Linux 6.12.57 (User-Mode Linux)", "cpus": "1", "memory": "192 MiB", "mtu": "1500"}
+    common = {
+        "kernel": "Linux 6.12.57 (User-Mode Linux)",
+        "cpus": "1",
+        "memory": "192 MiB",
+        "mtu": "eth0 1500 lo 65536",
+    }
     return {
         "director": {**common, "ipvsadm": "1.31", "ip_vs": "1.2.1, 4096 buckets"},
         "rs1": {**common, "nginx": "1.22.1"},

@@ -92,7 +92,7 @@ def test_series_show_the_director_and_the_warm_up(measured):
     """The CPU panel is the director's, up to the window's end; the window begins after the warm-up."""
     panels = series.panels(measured)
     busy = panels[series.CPU]
-    assert busy.loc[busy["mode"] == "nat", "value"].median() == pytest.approx(0.995, abs=0.02)
+    assert busy.loc[busy["mode"] == "nat", "value"].median() == pytest.approx(0.97, abs=0.05)
     assert busy["t_s"].max() <= 8
     assert set(panels[series.THROUGHPUT]["begin_s"]) == {2.0}
 

@@ -54,7 +54,7 @@ def test_costs_per_request_are_interpolated_to_the_window(folder, measured):
             t, reading = counters(folder, trial, "director", column)
             wanted = np.diff(np.interp(trial.window_s, t, reading))[0] / row["successes"]
             assert row[name] == pytest.approx(wanted, rel=1e-9)
-        t, reading = counters(folder, trial, "director", "guest_busy_s")
+        t, reading = counters(folder, trial, "director", "cpu_s")
         assert row["cpu_busy"] == pytest.approx(np.diff(np.interp(trial.window_s, t, reading))[0] / 6, rel=1e-9)
 
 
@@ -71,7 +71,7 @@ def test_seconds_add_up_to_the_raw_requests(folder, measured):
 def test_readings_are_rates_between_counters(folder, measured):
     """A reading is the counter's growth over the time between two readings of the same trial and node."""
     trial = measured.run.trials[1]
-    t, busy = counters(folder, trial, "director", "guest_busy_s")
+    t, busy = counters(folder, trial, "director", "cpu_s")
     mine = measured.readings.query("number == @trial.number and node == 'director'")
     assert mine["cpu_busy"].to_numpy() == pytest.approx(np.diff(busy) / np.diff(t))
     assert mine["t_s"].to_numpy() == pytest.approx((t[1:] + t[:-1]) / 2)

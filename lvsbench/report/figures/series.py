@@ -10,7 +10,7 @@ from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
 
-THROUGHPUT, CPU = "requests per second", "director, CPUs busy"
+THROUGHPUT, CPU = "requests per second", "director, share of its CPUs busy"
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
