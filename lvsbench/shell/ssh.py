@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HANDSHAKE_S = 30.0
 """For the key exchange and the login: seconds of arithmetic on a small or busy node."""
 
+# Without a handler its threads print tracebacks to stderr, of what is raised as an error of ours anyway.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
 
 class SSHShell:
     """Commands on a node over SSH. One connection carries them all; each has a channel of its own."""

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lvsbench import facts, plan
-from tests.flows.conftest import Lvsbench
+from tests.flows.conftest import Lvsbench, Snapshot, differences
 
 FETCH = "import urllib.request as u; print(len(u.urlopen('http://192.168.127.100/64k', timeout=5).read()))"
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("lab")]
-Snapshot = Callable[[], dict[str, Any]]
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return what verify finds between two snapshots."""
-    one, other = ({name: facts.parse(name, raw) for name, raw in states.items()} for states in (before, after))
-    assert one.keys() == other.keys()
-    return [str(difference) for difference in plan.verify(one, other)]
 
 
 @pytest.mark.parametrize(("mode", "forward"), [("nat", "Masq"), ("dr", "Route"), ("tun", "Tunnel")])
