@@ -15,7 +15,7 @@ KEYS   := /usr/share/keyrings/debian-archive-keyring.gpg
 .PHONY: demo test install system lint unit lock clean
 
 demo: install
-	$(BIN)/lvsbench run --mode all --object 64k --connections keepalive --blocks 3 --duration 3 --warmup 0.5
+	$(BIN)/lvsbench run --mode all --object 64k --connections keepalive --blocks 3 --duration 2 --warmup 0.5
 
 test: install lint unit
 
@@ -37,7 +37,7 @@ system:
 	@echo "Installing the Python packages of requirements.lock into .venv"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --no-deps -e .
 	@touch $@
 
@@ -46,10 +46,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Tests that boot kernels run one after the other; the others share the CPUs.
+# Tests that boot kernels keep to a lab for each worker, and a file to its worker.
 unit: install
 	$(BIN)/pytest -q -m "not lab" -n 2
-	$(BIN)/pytest -m lab
+	$(BIN)/pytest -m lab -n 2 --dist loadfile
 
 # Written again after a change of the dependencies in pyproject.toml.
 lock: install

@@ -88,7 +88,7 @@ def run(
     from lvsbench.cli.reach import reach
 
     with reach(topology, scheduler) as place:
-        from lvsbench import bench, report
+        from lvsbench import bench
         from lvsbench.cli.setup import confirm
         from lvsbench.cluster import Mode
         from lvsbench.results import Asked
@@ -112,6 +112,9 @@ def run(
         command = shlex.join(["lvsbench", *sys.argv[1:]])
         folder = bench.run(place.cluster, asked, out, place.screen, command=command, cpu_plan=place.cpus)
         place.screen.stage("drawing the report")
+        # pandas and matplotlib take a second to import: only when they are needed.
+        from lvsbench import report
+
         content = report.make(folder)
         if as_json:
             click.echo(json.dumps(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -13,7 +14,8 @@ from tests.lab.conftest import left_over, wait_until
 
 pytestmark = pytest.mark.lab
 ONE = ("--object", "4k", "--blocks", "1", "--duration", "0.5", "--warmup", "0")
-PER_MODE = 6
+# A few show that it works within the time of a test run; KILLS_PER_MODE=7 makes it a study.
+PER_MODE = int(os.environ.get("KILLS_PER_MODE", "2"))
 DICE = random.Random(0)
 # Each mode by itself: a run of all modes spends nine tenths of its time on what another moment has shown already.
 MOMENTS = [(mode, (part + DICE.random()) / PER_MODE) for mode in ("nat", "dr", "tun") for part in range(PER_MODE)]
@@ -25,11 +27,15 @@ HELPERS = (
 
 
 @pytest.fixture(scope="module")
-def length_s(lvsbench: Lvsbench, lab: None, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """How long a run of one mode takes here and now."""
+def length_s(environment: dict[str, str], lab: None, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long a run of one mode takes here and now, from its folder to its report."""
+    process = start_run(environment, tmp_path_factory.mktemp("whole"), "--mode", "dr", *ONE)
+    wait_for(process, " run 2")
     began = time.monotonic()
-    lvsbench("run", "--mode", "dr", *ONE, "--out", tmp_path_factory.mktemp("whole"))
-    return time.monotonic() - began
+    wait_for(process, "drawing the report")
+    length_s = time.monotonic() - began
+    process.wait()
+    return length_s
 
 
 def check(lvsbench: Lvsbench, observer: Observer, before: dict[str, object], out: Path) -> None:
@@ -55,21 +61,22 @@ def test_killed_in_a_mode(
     """After kill -9 at any part of a run, restore leaves every node as it was, and nothing of the run goes on there."""
     before = observer.ask()
     process = start_run(environment, tmp_path, "--mode", mode, *ONE)
+    # Before its folder is there nothing has been done.
+    wait_for(process, " run 2")
     time.sleep(part * length_s)
     process.kill()
     process.wait()
     check(lvsbench, observer, before, tmp_path)
 
 
-@pytest.mark.parametrize("after_s", [0.0, 3.0])
 def test_killed_in_the_second_block(
-    lvsbench: Lvsbench, environment: dict[str, str], observer: Observer, tmp_path: Path, after_s: float
+    lvsbench: Lvsbench, environment: dict[str, str], observer: Observer, tmp_path: Path
 ) -> None:
     """Modes that were set up and put back before do not hinder restore, which takes back the last one."""
     before = observer.ask()
     process = start_run(environment, tmp_path, *ALL)
     wait_for(process, "block 2 of 2")
-    time.sleep(after_s)
+    time.sleep(1)
     process.kill()
     process.wait()
     check(lvsbench, observer, before, tmp_path)

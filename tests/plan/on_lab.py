@@ -24,7 +24,7 @@ from lvsbench.plan import Journal
 from lvsbench.shell import Shell, connect
 
 MODES = (Mode.NAT, Mode.DR, Mode.TUN)
-DELAYS_S = (0.2, 0.6, 1.2)
+DELAYS_S = (0.3, 0.9)
 
 
 def set_up(mode: Mode, lab: Cluster, path: Path) -> None:
