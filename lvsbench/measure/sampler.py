@@ -1,8 +1,8 @@
 """Read the counters of nodes while the load runs.
 
 One long-lived channel a node carries all readings. The controller sets the pace: it sends a line, the node answers with
-one reading. So readings fall where they are wanted (at the edges of the window, too), a node starts one short process
-per reading and nothing runs there in between, and the loop ends by itself when the controller is gone.
+one reading. So readings fall where they are wanted (at the edges of the window, too), a node starts one process for the
+whole trial, which sleeps in between, and it ends by itself when the controller is gone.
 
 Counters only ever grow; what happened in a window is the difference between its edges, interpolated between the two
 readings around each edge.
