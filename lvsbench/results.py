@@ -72,6 +72,8 @@ class Asked(_Stored):
     warmup_s: float
     users: int
     rate: float | None = None
+    """Requests per second of an open loop; None for a closed one."""
+    arrivals: Literal["constant", "poisson"] = "constant"
     object: str
     """What every request asks for, in the user's words: ``64k``, or a path."""
     path: str
@@ -92,6 +94,8 @@ class Generator(_Stored):
     lateness_p50_us: float
     lateness_p99_us: float
     lateness_max_us: float
+    start_lateness_p99_us: float | None = None
+    """In an open loop: how much later than due requests started for which a user was free, 99th percentile."""
     time_wait: int
     address_exhausted: int
     locust: dict[str, Any] = Field(default_factory=dict)
@@ -200,14 +204,17 @@ class Samples:
     """Every request of one trial, warm-up included; all columns have the shape (requests,).
 
     Attributes:
-        start_us: uint64, microseconds from the start of the load to the request's start.
+        start_us: uint64, microseconds from the start of the load to the request's start; in an open loop, to when it
+            was due.
         latency_us: uint32, microseconds from there to the last byte of the response, or to the failure; it includes
-            the connection where the request had to open one.
+            the connection where the request had to open one. In an open loop this is the response time.
         server: uint8, index into ``servers``: who answered, as the response said.
         error: uint8, index into ``errors``: 0 is success.
         servers: names; index 0 is "" (unknown).
         errors: kinds of error; index 0 is "" (none).
         window_us: begin and end of the measured window, on the same clock as ``start_us``.
+        queued_us: uint32, how much of the latency went by before a user was free to ask: the service time is the rest.
+            0 throughout in a closed loop.
     """
 
     start_us: npt.NDArray[np.uint64]
@@ -217,6 +224,7 @@ class Samples:
     servers: tuple[str, ...]
     errors: tuple[str, ...]
     window_us: tuple[int, int]
+    queued_us: npt.NDArray[np.uint32]
 
     def __len__(self) -> int:
         return len(self.start_us)
@@ -250,6 +258,7 @@ class Samples:
                 servers=np.array(self.servers, dtype=np.str_),
                 errors=np.array(self.errors, dtype=np.str_),
                 window_us=np.array(self.window_us, dtype=np.uint64),
+                queued_us=self.queued_us,
             )
         part.replace(path)
 
@@ -271,6 +280,7 @@ class Samples:
                     tuple(str(name) for name in stored["servers"]),
                     tuple(str(kind) for kind in stored["errors"]),
                     (begin, close),
+                    stored["queued_us"] if "queued_us" in stored else np.zeros_like(stored["latency_us"]),
                 )
         except FileNotFoundError as error:
             raise ResultsError(

@@ -22,6 +22,7 @@ def made() -> Samples:
         ("", "rs1", "rs2"),
         ("", "refused", "timeout", "reset"),
         (1_000_000, 2_000_000),
+        np.array([0, 1, 0, 4_000_000_000], dtype=np.uint32),
     )
 
 
@@ -30,7 +31,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
     samples, path = made(), tmp_path / "samples-1.npz"
     samples.save(path)
     again = Samples.load(path)
-    for name in ("start_us", "latency_us", "server", "error"):
+    for name in ("start_us", "latency_us", "queued_us", "server", "error"):
         assert getattr(again, name).dtype == getattr(samples, name).dtype
         assert getattr(again, name).tolist() == getattr(samples, name).tolist()
     assert (again.servers, again.errors, again.window_us) == (samples.servers, samples.errors, samples.window_us)

@@ -25,7 +25,7 @@ from locust.env import Environment
 
 from lvsbench import __version__
 from lvsbench.errors import UsageError
-from lvsbench.load.health import Punctuality, ephemeral_ports, feed, summary, time_wait
+from lvsbench.load.health import Punctuality, ephemeral_ports, feed, lateness, summary, time_wait
 from lvsbench.load.http import ERRORS
 from lvsbench.load.samples import CHUNK, pack
 from lvsbench.load.trial import MOST_SAMPLES, Trial
@@ -125,7 +125,8 @@ class _Run:
         # (measured; 0.001 ms once frozen). Collection itself stays on, because failures and requests do leave cycles.
         gc.collect()
         gc.freeze()
-        if spec.rest_us:
+        # An open loop wants its timers on time, and does not ask as fast as it can.
+        if spec.rest_us and spec.rate is None:
             # Before the loop waits for events. The real sleep: gevent's would be a wait of its own.
             rest = gevent.get_hub().loop.prepare()
             rest.start(monkey.get_original("time", "sleep"), spec.rest_us / 1e6)
@@ -140,7 +141,7 @@ class _Run:
         trial.stopping = True
         end_s = self._elapsed_s()
         cpu_s = time.process_time() - cpu_s
-        lateness = punctuality.stop()
+        late = punctuality.stop()
         ticks.kill()
         # Requests in flight are waited for: without them the slowest would be missing.
         self._runner.user_greenlets.join(timeout=spec.timeout_s + DRAIN_S)
@@ -162,7 +163,8 @@ class _Run:
                 client_closed_first=trial.counts.client_closed_first,
                 unfinished=unfinished,
                 agent_cpu_s=cpu_s,
-                lateness=lateness,
+                lateness=late,
+                start_lateness=lateness(trial.recorder.start_late_us) if spec.rate else None,
                 time_wait_before=tw_before,
                 time_wait_after=time_wait(),
                 ephemeral_ports=ephemeral_ports(),
@@ -193,10 +195,10 @@ class _Run:
     def _send_samples(self) -> None:
         """Send all samples, and give those that Locust does not know yet to its statistics."""
         recorder = self._trial.recorder
-        columns = recorder.start_us, recorder.latency_us, recorder.server, recorder.error
+        columns = recorder.start_us, recorder.latency_us, recorder.queued_us, recorder.server, recorder.error
         for number, first in enumerate(range(0, len(recorder), CHUNK)):
-            start_us, latency_us, server, error = (column[first : first + CHUNK] for column in columns)
-            self._protocol.send(Chunk(number, len(error), pack(start_us, latency_us, server, error)))
+            chunk = start_us, latency_us, _, _, error = [column[first : first + CHUNK] for column in columns]
+            self._protocol.send(Chunk(number, len(error), pack(*chunk)))
             if self._spec.client == "raw":
                 stats = self._environment.stats
                 feed(stats, start_us, latency_us, error, unix_s=self._unix_s, path=self._spec.path)

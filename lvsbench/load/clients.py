@@ -60,6 +60,9 @@ class Client(Protocol):
     def settle(self) -> None:
         """Do what is left to do when the response has been timed."""
 
+    def rest(self) -> None:
+        """Hear that the user will do something else until it asks again."""
+
     def close(self) -> None:
         """Give everything back."""
 
@@ -87,6 +90,7 @@ class RawClient:
         "_per_request",
         "_receive_into",
         "_request",
+        "_resting",
         "_resume",
         "_send",
         "_socket",
@@ -119,6 +123,7 @@ class RawClient:
         self._socket: socket | None = None
         self._watcher: Any = None
         self._closing = False
+        self._resting = False
         self._used = False
         self.deadline_ns = NEVER_NS
 
@@ -128,6 +133,9 @@ class RawClient:
         try:
             if self._socket is None:
                 self._connect()
+            elif self._resting:
+                self._watcher.start(self._resume)
+                self._resting = False
             if self._send(self._request) != len(self._request):
                 raise Failure("other")
             size = self._receive()
@@ -172,6 +180,12 @@ class RawClient:
         finally:
             self.close()
 
+    def rest(self) -> None:
+        """Stop watching a connection that is kept, or its end would wake the user from a wait of another kind."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._resting = True
+
     def wake(self) -> None:
         """Resume the user if it waits and is overdue. Called from the hub."""
         # With a deadline set, the user is in one of the waits below and not in any of gevent's own.
@@ -181,7 +195,7 @@ class RawClient:
     def close(self) -> None:
         """Close the connection, if there is one."""
         self.deadline_ns = NEVER_NS
-        self._closing = False
+        self._closing = self._resting = False
         if self._watcher is not None:
             # Before the descriptor is closed: its number is the next connection's.
             self._watcher.stop()
@@ -214,8 +228,8 @@ class RawClient:
         elif code:
             raise OSError(code, "connect")
         self._watcher = self._loop.io(opened.fileno(), _READ)
-        # It stays started: the user has nothing to do but to wait, and starting it for each wait costs a µs. So whoever
-        # lets a user sleep while it keeps a connection, as an open loop does, must stop the watcher for that time.
+        # It stays started: a user of a closed loop has nothing to do but to wait, and starting it for each wait costs a
+        # µs. A user of an open loop, which sleeps until its next request is due, calls rest() before.
         self._watcher.start(self._resume)
         self._send = opened.send
         self._receive_into = opened.recv_into
@@ -290,6 +304,9 @@ class LocustClient:
 
     def settle(self) -> None:
         """Nothing to do: these clients close by their own rules."""
+
+    def rest(self) -> None:
+        """Nothing to do: these clients watch only while they wait."""
 
     def close(self) -> None:
         """Nothing to do: the session belongs to Locust's user."""

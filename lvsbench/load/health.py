@@ -29,9 +29,7 @@ class Punctuality:
     def stop(self) -> Lateness:
         """End, and return what was seen."""
         self._greenlet.kill()
-        late_us = sorted(self._late_us) or [0]
-        p50_us, p99_us = (late_us[len(late_us) * q // 100] for q in (50, 99))
-        return Lateness(len(self._late_us), p50_us, p99_us, late_us[-1])
+        return lateness(self._late_us)
 
     def _run(self) -> None:
         due_ns = _now()
@@ -40,6 +38,13 @@ class Punctuality:
             due_ns = max(due_ns + PERIOD_NS, _now())
             gevent.sleep((due_ns - _now()) / 1e9)
             self._late_us.append(max(0, _now() - due_ns) // 1000)
+
+
+def lateness(late_us: array[int]) -> Lateness:
+    """Return the summary of how late timers were, in microseconds."""
+    ordered = sorted(late_us) or [0]
+    p50_us, p99_us = (ordered[len(ordered) * q // 100] for q in (50, 99))
+    return Lateness(len(late_us), p50_us, p99_us, ordered[-1])
 
 
 def time_wait() -> int | None:

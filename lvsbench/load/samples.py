@@ -19,26 +19,27 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 """Samples in one chunk: lines of at most a megabyte."""
-_COLUMNS = (("start_us", "<u8"), ("latency_us", "<u4"), ("server", "u1"), ("error", "u1"))
+_COLUMNS = (("start_us", "<u8"), ("latency_us", "<u4"), ("queued_us", "<u4"), ("server", "u1"), ("error", "u1"))
 
 
-def pack(start_us: Sequence[int], latency_us: Sequence[int], server: Sequence[int], error: Sequence[int]) -> str:
-    """Return four columns of equal length (arrays of type Q, I, B, B) as text; :func:`unpack` returns them exactly.
+def pack(*columns: Sequence[int]) -> str:
+    """Return the columns of samples, of equal length, as text; :func:`unpack` returns them exactly.
 
     Starts are sent as differences, modulo 2^64: they take a third of the space.
+
+    Args:
+        columns: start_us, latency_us, queued_us, server, error: arrays of type Q, I, I, B, B.
     """
     import numpy as np
 
-    arrays = [
-        np.asarray(c, dtype=kind) for c, (_, kind) in zip((start_us, latency_us, server, error), _COLUMNS, strict=True)
-    ]
+    arrays = [np.asarray(column, dtype=kind) for column, (_, kind) in zip(columns, _COLUMNS, strict=True)]
     arrays[0] = np.diff(arrays[0], prepend=arrays[0].dtype.type(0))
     # Level 1: the samples of a second are packed in the time of a few hundred requests, on the client's one CPU.
     return base64.b64encode(zlib.compress(b"".join(array.tobytes() for array in arrays), 1)).decode("ascii")
 
 
 def unpack(data: str, count: int) -> tuple[NDArray[Any], ...]:
-    """Return the four columns of a chunk.
+    """Return the columns of a chunk.
 
     Raises:
         ValueError: it does not hold ``count`` samples.
@@ -67,6 +68,6 @@ def join(chunks: Iterable[tuple[NDArray[Any], ...]], servers: tuple[str, ...], b
     from lvsbench.results import Samples
 
     empty = tuple(np.empty(0, kind) for _, kind in _COLUMNS)
-    start_us, latency_us, server, error = (np.concatenate(column) for column in zip(empty, *chunks, strict=True))
+    start_us, latency_us, queued_us, server, error = (np.concatenate(c) for c in zip(empty, *chunks, strict=True))
     window_us = (round(begin_s * 1e6), round(end_s * 1e6))
-    return Samples(start_us, latency_us, server, error, servers, ERRORS, window_us)
+    return Samples(start_us, latency_us, server, error, servers, ERRORS, window_us, queued_us)

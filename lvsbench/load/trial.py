@@ -11,6 +11,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import Event
 
+from lvsbench.load.arrivals import due_ns
 from lvsbench.load.clients import BUFFER_BYTES, Client, Counts, RawClient, kind_of
 from lvsbench.load.http import ERRORS, Failure, Heads, Servers
 from lvsbench.load.wire import LoadSpec, Tick
@@ -21,6 +22,7 @@ BACK_OFF_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Pauses of a user after its first, second ... failure in a row, or a refused port would take the whole CPU."""
 _TICK_SAMPLES = 1000
 _OTHER = ERRORS.index("other")
+_TIMEOUT = ERRORS.index("timeout")
 _logger = logging.getLogger(__name__)
 _now = time.perf_counter_ns
 
@@ -32,16 +34,19 @@ class Recorder:
         self.t0_ns = 0
         self.start_us = array("Q")
         self.latency_us = array("I")
+        self.queued_us = array("I")
+        self.start_late_us = array("I")
         self.server = array("B")
         self.error = array("B")
 
     def __len__(self) -> int:
         return len(self.error)
 
-    def add(self, began_ns: int, ended_ns: int, server: int, error: int) -> None:
-        """Append a request."""
+    def add(self, began_ns: int, ended_ns: int, server: int, error: int, queued_ns: int = 0) -> None:
+        """Append a request. ``began_ns`` is when it was due, of which ``queued_ns`` went by before a user was free."""
         self.start_us.append((began_ns - self.t0_ns) // 1000)
         self.latency_us.append((ended_ns - began_ns) // 1000)
+        self.queued_us.append(queued_ns // 1000)
         self.server.append(server)
         self.error.append(error)
 
@@ -73,6 +78,8 @@ class Trial:
         self._heads = Heads(spec.served_by, spec.body_bytes, self.servers)
         self._buffer = bytearray(BUFFER_BYTES)
         self._raw: list[RawClient] = []
+        # One schedule for all users: whoever is free takes the next request.
+        self._due = due_ns(spec.rate, spec.arrivals, spec.seed, spec.warmup_s + spec.duration_s) if spec.rate else None
         self._targets = cycle(spec.targets)
 
     def next_target(self) -> str:
@@ -98,27 +105,59 @@ class Trial:
         One call makes all requests: what Locust does between two tasks costs more than a request.
         """
         self._gate.wait()
-        add, exchange, settle = self.recorder.add, client.exchange, client.settle
-        failures = 0
         try:
-            while not self.stopping:
-                began_ns = _now()
-                try:
-                    server = exchange(began_ns)
-                except Failure as failure:
-                    add(began_ns, _now(), 0, ERRORS.index(failure.kind))
-                except Exception as error:
-                    add(began_ns, _now(), 0, ERRORS.index(kind_of(error)) or _OTHER)
-                    _logger.debug("a request failed", exc_info=True)
-                else:
-                    add(began_ns, _now(), server, 0)
-                    settle()
-                    failures = 0
-                    continue
-                gevent.sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
-                failures += 1
+            self._ask_when_due(client) if self._due is not None else self._ask_on_and_on(client)
         finally:
             client.close()
+
+    def _ask_on_and_on(self, client: Client) -> None:
+        """Closed loop: ask again as soon as the response is there."""
+        failures = 0
+        while not self.stopping:
+            began_ns = _now()
+            if self._ask(client, began_ns, began_ns):
+                failures = 0
+            else:
+                gevent.sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
+                failures += 1
+
+    def _ask_when_due(self, client: Client) -> None:
+        """Open loop: take the next request of the schedule and ask when it is due.
+
+        A request that was due while all users were busy starts late, and its latency counts from when it was due: its
+        user had to wait. Where a user was free and only the timer fired late, that is the generator's fault and goes
+        into its health instead. One that has waited as long as a response may take has failed without being asked.
+        """
+        assert self._due is not None
+        t0_ns, timeout_ns = self.recorder.t0_ns, round(self.spec.timeout_s * 1e9)
+        for due in self._due:
+            due_ns, now_ns = t0_ns + due, _now()
+            if now_ns < due_ns:
+                client.rest()
+                gevent.sleep((due_ns - now_ns) / 1e9)
+                now_ns = _now()
+                self.recorder.start_late_us.append(max(0, now_ns - due_ns) // 1000)
+                due_ns = now_ns
+            if now_ns - due_ns >= timeout_ns:
+                self.recorder.add(due_ns, now_ns, 0, _TIMEOUT, now_ns - due_ns)
+            else:
+                self._ask(client, due_ns, now_ns)
+
+    def _ask(self, client: Client, due_ns: int, began_ns: int) -> bool:
+        """Make one request and record it. Returns whether it went well."""
+        server = error = 0
+        try:
+            server = client.exchange(began_ns)
+        except Failure as failure:
+            error = ERRORS.index(failure.kind)
+        except Exception as failure:
+            error = ERRORS.index(kind_of(failure)) or _OTHER
+            _logger.debug("a request failed", exc_info=True)
+        self.recorder.add(due_ns, _now(), server, error, began_ns - due_ns)
+        if error:
+            return False
+        client.settle()
+        return True
 
     def sweep(self) -> None:
         """Wake users whose response is overdue, for ever.

@@ -19,12 +19,15 @@ from lvsbench.errors import UsageError
 
 Client = Literal["raw", "fast", "requests"]
 Connections = Literal["per-request", "keepalive"]
+Arrivals = Literal["constant", "poisson"]
 CLIENTS: tuple[Client, ...] = ("raw", "fast", "requests")
 CONNECTIONS: tuple[Connections, ...] = ("per-request", "keepalive")
+ARRIVALS: tuple[Arrivals, ...] = ("constant", "poisson")
 
 LONGEST_S = 3600.0
 """The longest trial, warm-up included: the agent keeps every request of it in memory."""
 MOST_USERS = 20_000
+MOST_RATE = 1e6
 REST_US_PER_USER = 60
 """How long an agent should rest between two looks, for each user, where it shares its CPU with real servers.
 
@@ -51,8 +54,11 @@ class LoadSpec:
             without a director the real servers.
         path: path of the object, with its query.
         body_bytes: size that the object must have; None accepts any.
-        users: how many users ask at the same time; each waits for its response before it asks again.
-        rate: requests per second of an open loop; None, a closed loop, is all that there is so far.
+        users: how many users ask at the same time; each waits for its response before it asks again. In an open loop,
+            how many requests can be under way at most: those that are due meanwhile wait, and their time counts.
+        rate: requests per second of an open loop, whose requests are due at times fixed beforehand, whatever becomes of
+            the earlier ones; None for a closed loop.
+        arrivals: when the requests of an open loop are due: ``constant`` spacing, or ``poisson``, drawn with ``seed``.
         client: ``raw`` is lvsbench's own, ``fast`` Locust's FastHttpUser, ``requests`` Locust's HttpUser.
         connections: ``per-request`` opens one for each request, ``keepalive`` one for each user.
         warmup_s: seconds of load before the window.
@@ -70,6 +76,7 @@ class LoadSpec:
     body_bytes: int | None = None
     users: int = 32
     rate: float | None = None
+    arrivals: Arrivals = "constant"
     client: Client = "raw"
     connections: Connections = "per-request"
     warmup_s: float = 5.0
@@ -95,7 +102,8 @@ class LoadSpec:
             ("path", f"{self.path!r} is no path of a URL", _PATH.fullmatch(self.path) is not None),
             ("body_bytes", f"{self.body_bytes} is negative", self.body_bytes is None or self.body_bytes >= 0),
             ("users", f"{self.users} is not in 1-{MOST_USERS}", 1 <= self.users <= MOST_USERS),
-            ("rate", f"{self.rate}: there is no open loop yet, leave it out", self.rate is None),
+            ("rate", f"{self.rate} is not in 0-{MOST_RATE:,.0f}", self.rate is None or 0 < self.rate <= MOST_RATE),
+            ("arrivals", f"{self.arrivals!r} is none of {', '.join(ARRIVALS)}", self.arrivals in ARRIVALS),
             ("client", f"{self.client!r} is none of {', '.join(CLIENTS)}", self.client in CLIENTS),
             (
                 "connections",
@@ -232,6 +240,7 @@ class Finished:
         unfinished: users that still waited for a response when the agent gave up on them.
         agent_cpu_s: CPU seconds of the agent, user and system, inside the window.
         lateness: the agent's own punctuality.
+        start_lateness: in an open loop, how much later than due requests started that a free user waited for.
         time_wait_before: connections of the client host in TIME_WAIT before the load; None if the kernel does not say.
         time_wait_after: the same after it.
         ephemeral_ports: how many ports the client host gives to outgoing connections; None if the kernel does not say.
@@ -250,6 +259,7 @@ class Finished:
     unfinished: int
     agent_cpu_s: float
     lateness: Lateness
+    start_lateness: Lateness | None
     time_wait_before: int | None
     time_wait_after: int | None
     ephemeral_ports: int | None

@@ -96,6 +96,7 @@ def _generator(finished: Finished) -> Generator:
         lateness_p50_us=finished.lateness.p50_us,
         lateness_p99_us=finished.lateness.p99_us,
         lateness_max_us=finished.lateness.max_us,
+        start_lateness_p99_us=finished.start_lateness.p99_us if finished.start_lateness else None,
         time_wait=finished.time_wait_after or 0,
         address_exhausted=finished.errors.get("no-port", 0),
         locust=asdict(finished.locust),

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -25,6 +26,7 @@ class Server:
         self.requests: list[list[str]] = []
         self.closed_by_client = 0
         self.source_addresses: set[str] = set()
+        self._answers_from_s = 0.0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
@@ -119,6 +121,15 @@ class Server:
 
     def _slow(self, connection: socket.socket) -> bool:
         self._stop.wait(0.3)
+        connection.sendall(answer())
+        return True
+
+    def _hiccup(self, connection: socket.socket) -> bool:
+        """Answer at once, except that nobody is answered for 0.8 s from the 60th request on."""
+        with self._lock:
+            if self.served >= 60 and not self._answers_from_s:
+                self._answers_from_s = time.monotonic() + 0.8
+        self._stop.wait(max(0.0, self._answers_from_s - time.monotonic()))
         connection.sendall(answer())
         return True
 

@@ -10,15 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lvsbench.errors import CommandFailed, NodeLost
+from lvsbench.load.arrivals import due_ns
 from lvsbench.load.control import Agent
 from lvsbench.load.wire import (
     CLIENTS,
     CONNECTIONS,
+    Arrivals,
     Chunk,
     Client,
+    Connections,
     Event,
     Finished,
     LoadSpec,
@@ -88,11 +92,55 @@ def test_window(server: Server) -> None:
     assert finished.lateness.count > 0
 
 
+@pytest.mark.parametrize(("kept", "arrivals"), [("keepalive", "constant"), ("per-request", "poisson")])
+def test_open_loop(server: Server, kept: Connections, arrivals: Arrivals) -> None:
+    """The requests of an open loop are those of its schedule, each at its time, none left out."""
+    samples, finished, _ = trial(
+        server, "rs1", users=8, rate=100.0, arrivals=arrivals, seed=7, connections=kept, cpus=CPUS
+    )
+    due_us = [due // 1000 for due in due_ns(100.0, arrivals, 7, 1.5)]
+    assert len(samples) == len(due_us) == server.served
+    assert finished.start_lateness is not None
+    assert finished.start_lateness.count == len(due_us)
+    late_us = samples.start_us.astype(int) - due_us
+    assert (late_us >= 0).all()
+    assert np.median(late_us) < 20_000
+    assert samples.queued_us.max() == 0
+    assert len(server.requests) == (8 if kept == "keepalive" else len(samples))
+    assert finished.errors == {}
+
+
+def test_stall_is_seen_in_an_open_loop(server: Server) -> None:
+    """Requests that were due while the server stalled have waited, though only four were under way."""
+    samples, finished, _ = trial(
+        server, "hiccup", users=4, rate=100.0, connections="keepalive", cpus=CPUS, duration_s=2.0
+    )
+    assert len(samples) == server.served == 250
+    assert finished.errors == {}
+    service_us = samples.latency_us - samples.queued_us
+    # Four requests met the stall themselves; the 75 that were due meanwhile waited for a free user.
+    assert (service_us > 200_000).sum() == 4
+    assert (samples.latency_us > 200_000).sum() > 40
+    assert np.percentile(samples.latency_us, 90) > 300_000 > 100_000 > np.percentile(service_us, 98)
+
+
+def test_given_up_without_being_asked() -> None:
+    """A request that waits for a free user for as long as a response may take has failed, and the server is spared."""
+    server = Server()
+    samples, finished, _ = trial(server, "stall", users=1, rate=50.0, timeout_s=0.2, cpus=CPUS)
+    server.close()
+    assert set(finished.errors) == {"timeout"}
+    assert len(samples) == finished.errors["timeout"] == 75
+    assert server.served < 12
+    assert (samples.queued_us == samples.latency_us).sum() == 75 - server.served
+
+
 def test_locust_clients() -> None:
     """Locust's own clients fill the same samples, and keep or do not keep their connections as asked."""
-    servers = {(client, kept): Server() for client in ("fast", "requests") for kept in CONNECTIONS}
+    locusts: tuple[Client, ...] = ("fast", "requests")
+    servers = {(client, kept): Server() for client in locusts for kept in CONNECTIONS}
 
-    def ask(client: str, kept: str) -> tuple[Samples, Finished, list[Event]]:
+    def ask(client: Client, kept: Connections) -> tuple[Samples, Finished, list[Event]]:
         return trial(servers[client, kept], "rs1", users=2, client=client, connections=kept, body_bytes=len(BODY))
 
     done = in_parallel({" ".join(key): partial(ask, *key) for key in servers})

@@ -11,26 +11,30 @@ from lvsbench.results import Samples
 
 rows = st.lists(
     st.tuples(
-        st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 255), st.integers(0, len(ERRORS) - 1)
+        st.integers(0, 2**64 - 1),
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 255),
+        st.integers(0, len(ERRORS) - 1),
     ),
     max_size=50,
 )
 
 
-def columns(chosen: list[tuple[int, int, int, int]]) -> list[list[int]]:
+def columns(chosen: list[tuple[int, int, int, int, int]]) -> list[list[int]]:
     """Return rows as columns."""
-    return [[row[i] for row in chosen] for i in range(4)]
+    return [[row[i] for row in chosen] for i in range(5)]
 
 
 @given(rows)
-def test_pack_is_lossless(chosen: list[tuple[int, int, int, int]]) -> None:
-    """Any four columns come out of a chunk as they went in, in their types."""
+def test_pack_is_lossless(chosen: list[tuple[int, int, int, int, int]]) -> None:
+    """Any five columns come out of a chunk as they went in, in their types."""
     got = unpack(pack(*columns(chosen)), len(chosen))
     assert [column.tolist() for column in got] == columns(chosen)
-    assert [column.dtype for column in got] == [np.uint64, np.uint32, np.uint8, np.uint8]
+    assert [column.dtype for column in got] == [np.uint64, np.uint32, np.uint32, np.uint8, np.uint8]
 
 
-@pytest.mark.parametrize("data", ["", "AAAA", "no base64!", pack([1], [2], [3], [4])[:-4]])
+@pytest.mark.parametrize("data", ["", "AAAA", "no base64!", pack([1], [2], [0], [3], [4])[:-4]])
 def test_damaged_chunk(data: str) -> None:
     """A damaged chunk is refused and not half read."""
     with pytest.raises(ValueError):  # noqa: PT011 - json, base64 and zlib each have words of their own
@@ -40,13 +44,13 @@ def test_damaged_chunk(data: str) -> None:
 def test_chunk_of_another_length() -> None:
     """A chunk with another number of samples than it says is refused."""
     with pytest.raises(ValueError, match="not those of 2 samples"):
-        unpack(pack([1], [2], [3], [4]), 2)
+        unpack(pack([1], [2], [0], [3], [4]), 2)
 
 
 def made() -> Samples:
     """Return five samples from two chunks, at the edges of their window."""
-    first = unpack(pack([0, 999_999, 1_000_000], [5, 1, 7], [1, 1, 2], [0, 0, 0]), 3)
-    second = unpack(pack([1_999_999, 2_000_000], [1, 4_294_967_295], [0, 1], [3, 0]), 2)
+    first = unpack(pack([0, 999_999, 1_000_000], [5, 1, 7], [0, 0, 6], [1, 1, 2], [0, 0, 0]), 3)
+    second = unpack(pack([1_999_999, 2_000_000], [1, 4_294_967_295], [0, 9], [0, 1], [3, 0]), 2)
     return join([first, second], ("", "rs1", "rs2"), 1.0, 2.0)
 
 

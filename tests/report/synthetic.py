@@ -183,6 +183,7 @@ def _samples(
         ("", "rs1", "rs2"),
         ("", "connect timed out"),
         (int(warmup_s * 1e6), int((warmup_s + window_s) * 1e6)),
+        np.zeros(len(start), np.uint32),
     )
 
 
