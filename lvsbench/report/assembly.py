@@ -107,10 +107,9 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
         "errors": int(rows["errors"].sum()),
         "error_kinds": measured.error_kinds.get(mode, {}),
         "throughput_rps": _estimate(measured, mode, "throughput_rps"),
-        "latency_s": {
-            **{name: _estimate(measured, mode, f"latency_{name}_s") for name in frames.PERCENTILES},
-            "max": _largest(measured, mode, "latency_max_s"),
-        },
+        "latency_s": _latency(measured, mode, "latency"),
+        # A user of a closed loop is never kept waiting by itself: both are the same.
+        "service_s": None if measured.run.asked.rate is None else _latency(measured, mode, "service"),
         "director": {
             **{name: _estimate(measured, mode, name) for name in DIRECTOR},
             "cpu_source": measured.run.cpu_source.get(measured.cluster.director.name) if mode != Mode.DIRECT else None,
@@ -120,6 +119,13 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
         "projected_real_servers": None
         if projection is None
         else {**asdict(projection), "value": projection.real_servers},
+    }
+
+
+def _latency(measured: Measured, mode: str, name: str) -> dict[str, Any]:
+    return {
+        **{each: _estimate(measured, mode, f"{name}_{each}_s") for each in frames.PERCENTILES},
+        "max": _largest(measured, mode, f"{name}_max_s"),
     }
 
 

@@ -39,11 +39,13 @@ class Measured:
         run: what was asked and what came of it.
         cluster: the topology.
         trials: one row per trial in run order. Columns: number, block, mode, begin_s, end_s, requests, successes,
-            errors, throughput_rps, latency_{p50,p90,p99,p999,max}_s; of the director: cpu_s_per_request, cpu_busy (by
-            the same source, share of its CPUs), guest_busy and softirq (by its own ticks, shares),
-            {rx,tx}_{bytes,packets}_per_request, ipvs_{in,out}_bytes_per_request; of the real
-            servers together: rs_cpu_s_per_request, rs_tx_bytes_per_request; of the generator: generator_cpu (cores),
-            lateness_p99_s, lateness_max_s, time_wait, address_exhausted; and served_NAME per real server.
+            errors, throughput_rps, latency_{p50,p90,p99,p999,max}_s, in an open loop service_{...}_s too (the latency
+            less what went by before a user was free; NaN in a closed loop); of the director: cpu_s_per_request,
+            cpu_busy (by the same source, share of its CPUs), guest_busy and softirq (by its own ticks, shares),
+            {rx,tx}_{bytes,packets}_per_request, ipvs_{in,out}_bytes_per_request; of the real servers together:
+            rs_cpu_s_per_request, rs_tx_bytes_per_request; of the generator: generator_cpu (cores), lateness_p99_s (in
+            an open loop of its requests), lateness_max_s, time_wait, address_exhausted; and served_NAME per real
+            server.
         seconds: one row per trial and whole second of load, warm-up included: number, mode, block, second,
             throughput_rps, latency_p50_s, latency_p99_s, in_window.
         readings: one row per trial, node and pair of successive readings: number, mode, block, node, t_s (middle),
@@ -103,14 +105,18 @@ def read(folder: RunFolder) -> Measured:
         inside = samples.ended_in_window()
         good = inside & (samples.error == 0)
         successes = int(good.sum())
-        ordered = np.sort(samples.latency_us[samples.started_in_window() & (samples.error == 0)])
+        timed = samples.started_in_window() & (samples.error == 0)
+        ordered = np.sort(samples.latency_us[timed])
         latencies.setdefault(trial.mode, []).append(ordered)
+        service = None if run.asked.rate is None else np.sort((samples.latency_us - samples.queued_us)[timed])
         _count_errors(kinds.setdefault(trial.mode, {}), samples, inside)
         counters = {str(node): rows for node, rows in series[series["trial"] == trial.number].groupby("node")}
         rows.append(
             {
                 **_of_trial(trial),
-                **_of_samples(trial, samples, inside, good, ordered, list(cluster.service.real_servers)),
+                **_of_samples(trial, samples, inside, good, list(cluster.service.real_servers)),
+                **_of_latency("latency", ordered),
+                **_of_latency("service", service),
                 **_of_nodes(trial, cluster, counters, successes, cpu_count(run, cluster.director.name)),
             }
         )
@@ -161,6 +167,7 @@ def quantile(ordered: Latencies, percentile: float) -> float:
 def _of_trial(trial: Trial) -> dict[str, object]:
     begin, end = trial.window_s
     generator = trial.generator
+    late_us = generator.start_lateness_p99_us
     return {
         "number": trial.number,
         "block": trial.block,
@@ -168,7 +175,7 @@ def _of_trial(trial: Trial) -> dict[str, object]:
         "begin_s": begin,
         "end_s": end,
         "generator_cpu": generator.cpu_s / (end - begin),
-        "lateness_p99_s": generator.lateness_p99_us / 1e6,
+        "lateness_p99_s": (generator.lateness_p99_us if late_us is None else late_us) / 1e6,
         "lateness_max_s": generator.lateness_max_us / 1e6,
         "time_wait": generator.time_wait,
         "address_exhausted": generator.address_exhausted,
@@ -180,7 +187,6 @@ def _of_samples(
     samples: Samples,
     inside: npt.NDArray[np.bool_],
     good: npt.NDArray[np.bool_],
-    ordered: Latencies,
     real_servers: list[str],
 ) -> dict[str, object]:
     begin, end = trial.window_s
@@ -192,10 +198,15 @@ def _of_samples(
         "successes": successes,
         "errors": int(inside.sum()) - successes,
         "throughput_rps": successes / (end - begin),
-        **{f"latency_{name}_s": quantile(ordered, p) for name, p in PERCENTILES.items()},
-        "latency_max_s": float(ordered[-1]) / 1e6 if len(ordered) else float("nan"),
         **{f"served_{name}": by_name.get(name, 0) for name in real_servers},
     }
+
+
+def _of_latency(name: str, ordered: Latencies | None) -> dict[str, float]:
+    if ordered is None:
+        ordered = np.empty(0, np.uint32)
+    largest = float(ordered[-1]) / 1e6 if len(ordered) else float("nan")
+    return {**{f"{name}_{p}_s": quantile(ordered, share) for p, share in PERCENTILES.items()}, f"{name}_max_s": largest}
 
 
 def _count_errors(kinds: dict[str, int], samples: Samples, inside: npt.NDArray[np.bool_]) -> None:

@@ -29,6 +29,9 @@ _ROWS = (
     ("Latency, 99 %", ("latency_s", "p99"), "s", "latency_p99_s"),
     ("Latency, 99.9 %", ("latency_s", "p999"), "s", "latency_p999_s"),
     ("Latency, slowest", ("latency_s", "max"), "s", ""),
+    ("Service time, median", ("service_s", "p50"), "s", ""),
+    ("Service time, 99 %", ("service_s", "p99"), "s", ""),
+    ("Service time, slowest", ("service_s", "max"), "s", ""),
     ("Director CPU per request", ("director", "cpu_s_per_request"), "s", "cpu_s_per_request"),
     ("Director busy", ("director", "cpu_busy"), "share", ""),
     ("Director softirq", ("director", "softirq"), "share", ""),
@@ -139,6 +142,8 @@ def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
     ratios = {(item["mode"], item["metric"]): item for item in report["comparisons"]}
     rows = []
     for heading, where, unit, metric in _ROWS:
+        if any(of[where[0]] is None for of in report["modes"].values()):
+            continue  # service times of a closed loop
         found = {mode: _look_up(of, where) for mode, of in report["modes"].items()}
         known = [item["value"] for item in found.values() if item["value"] is not None]
         if not known:
@@ -152,6 +157,7 @@ def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
             }
             for mode, item in found.items()
         }
+        heading = heading.replace("Latency", "Response time") if report["asked"]["rate"] is not None else heading
         rows.append({"heading": heading, "unit": name, "cells": cells})
     return rows
 
