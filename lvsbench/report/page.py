@@ -81,15 +81,8 @@ def page(measured: Measured, report: dict[str, Any], causes: list[dict[str, Any]
         report: the content of report.json.
         causes: root causes that a diagnosis of the cluster left open, as ``findings.json`` has them.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": words.number, "quantity": words.quantity, "times": words.times}
-    css = re.sub(r"\s*\n\s*", "\n", (_HERE / "page.css").read_text(encoding="utf-8")).strip()
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    html = environment.get_template("page.html.j2").render(
-        css=css,
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+    html = render_template(
+        "page.html.j2",
         run=measured.run,
         report=report,
         modes=list(report["modes"]),
@@ -110,6 +103,18 @@ def page(measured: Measured, report: dict[str, Any], causes: list[dict[str, Any]
     # A number stays on one line with its unit; the data stay as they are in report.json.
     text, data, rest = html.partition('<section id="data"')
     return re.sub(r"(?<=\d) (?=(?:%|[mµn]?s|[kMG]?B)(?![\w/]))", "\u00a0", text) + data + rest
+
+
+def render_template(name: str, **values: Any) -> str:
+    """Return a page: a template with the style sheet, and the policy that lets a browser load that and nothing else."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": words.number, "quantity": words.quantity, "times": words.times}
+    css = re.sub(r"\s*\n\s*", "\n", (_HERE / "page.css").read_text(encoding="utf-8")).strip()
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return environment.get_template(name).render(css=css, policy=policy, **values)
 
 
 def _findings(folder: RunFolder) -> list[dict[str, Any]]:

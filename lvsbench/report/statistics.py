@@ -172,6 +172,35 @@ def ratio(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
     return Ratio(math.exp(found.value), math.exp(found.low), math.exp(found.high), p, len(d), exact, exact_p)
 
 
+def unpaired(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
+    """Compare trials of two runs, which share no blocks: the ratio of geometric means with Welch's t interval.
+
+    Args:
+        mode: the metric in one run, one number per trial; NaN and what is not positive is left out.
+        reference: the same of the other run.
+
+    Returns:
+        the ratio; ``blocks`` is the smaller number of trials. Degrees of freedom are rounded down, which widens the
+        interval. Source: Welch, The generalization of Student's problem, Biometrika 34 (1947).
+    """
+    above, below = (_finite(values) for values in (mode, reference))
+    above, below = np.log(above[above > 0]), np.log(below[below > 0])
+    count = min(len(above), len(below))
+    if not count:
+        return Ratio(None, None, None, None, 0)
+    d = float(above.mean() - below.mean())
+    if count < MIN_TRIALS:
+        return Ratio(math.exp(d), None, None, None, count)
+    parts = [float(logs.var(ddof=1)) / len(logs) for logs in (above, below)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return Ratio(math.exp(d), math.exp(d), math.exp(d), float(d == 0), count)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (above, below), strict=True))
+    df = max(1, math.floor(freedom))
+    half = t_quantile((1 + CONFIDENCE) / 2, df) * error
+    return Ratio(math.exp(d), math.exp(d - half), math.exp(d + half), t_two_sided(d / error, df), count)
+
+
 def signed_rank(d: npt.NDArray[np.float64]) -> Interval:
     """Return the Hodges-Lehmann estimate of the centre of d with its exact signed-rank interval.
 

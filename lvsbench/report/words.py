@@ -105,6 +105,29 @@ def sentence(found: Mapping[str, Any]) -> str:
             return f"{mode} {verb} {times(found)} times {reference}'s {what}: {word}."
 
 
+def in_headline(found: Mapping[str, Any]) -> bool:
+    """Whether a comparison's metric is one of the four of the headline."""
+    return found["metric"] in _MEASURES
+
+
+def between_runs(found: Mapping[str, Any]) -> str:
+    """Say in a sentence how a mode of a run stands to the same mode of an earlier one.
+
+    Args:
+        found: an entry of ``comparisons`` of :func:`lvsbench.report.comparison.compare`, of a metric of the headline.
+    """
+    verb, what = _MEASURES[found["metric"]]
+    mode = found["mode"].upper()
+    if found["ratio"] is None:
+        return f"{mode}: {what} was not measured in both runs."
+    if found["low"] is None:
+        trials = "1 trial" if found["trials"] == 1 else f"{found['trials']} trials"
+        return f"{mode} {verb} {number(found['ratio'])} times the {what} of before, but {trials} cannot tell."
+    if found["verdict"] == Verdict.SAME:
+        return f"{mode}: {what} did not change by more than {found['threshold'] * 100:g} %: {times(found)} times."
+    return f"{mode} {verb} {times(found)} times the {what} of before: {found['verdict']}."
+
+
 def headline(report: Mapping[str, Any]) -> list[str]:
     """Return the verdict box in sentences: what was found, or why nothing may be concluded.
 
