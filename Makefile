@@ -12,7 +12,7 @@ TOOLS  := mmdebstrap:mmdebstrap mke2fs:e2fsprogs ip:iproute2 unshare:util-linux 
 # Debian's archive keys, which the lab's nodes are verified with; another distribution has them in a package.
 KEYS   := /usr/share/keyrings/debian-archive-keyring.gpg
 
-.PHONY: demo test install system lint unit lock clean
+.PHONY: demo test install system lint unit accuracy lock docs clean
 
 demo: install
 	$(BIN)/lvsbench run --mode all --object 64k --connections keepalive --blocks 3 --duration 2 --warmup 0.5
@@ -51,10 +51,18 @@ unit: install
 	$(BIN)/pytest -q -m "not lab" -n 2
 	$(BIN)/pytest -m lab -n 2 --dist loadfile
 
+# Every fault of the catalogue injected into the lab and diagnosed; half an hour. Writes docs/accuracy.md.
+accuracy: install
+	$(BIN)/python benchmarks/accuracy.py $(ACCURACY)
+
 # Written again after a change of the dependencies in pyproject.toml.
 lock: install
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --group dev pyproject.toml -o requirements.lock --no-header
+
+# The page of each finding, from the registry of checks; a test holds them equal.
+docs: install
+	$(BIN)/python -m lvsbench.checks.document
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

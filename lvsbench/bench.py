@@ -1,4 +1,4 @@
-"""The flows: run, setup, restore. The CLI, notebooks and tests all call these.
+"""The flows: run, diagnose, setup, restore. The CLI, notebooks and tests all call these.
 
 A run puts the cluster into a mode, proves it, loads it, and puts every host back, for each mode of each block. Whatever
 happens in between, the hosts are restored before the exception goes on; if this very process dies, :func:`restore` does
@@ -7,16 +7,23 @@ it from the journal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from lvsbench import __version__, drivers, facts, plan
+from lvsbench import __version__, checks, drivers, facts, plan
+from lvsbench.checks.record import cause_record, record
 from lvsbench.cluster import Cluster, Mode
-from lvsbench.errors import LvsbenchError, NodeError
+from lvsbench.errors import BrokenCluster, LvsbenchError, NodeError, UsageError
+from lvsbench.examine import View
+from lvsbench.examine.look import look
+from lvsbench.examine.nodes import read_all
 from lvsbench.facts import State as NodeState
 from lvsbench.facts import environment
 from lvsbench.load.control import Agent
@@ -25,9 +32,10 @@ from lvsbench.measure.blocks import order
 from lvsbench.measure.prove import prove, targets
 from lvsbench.measure.sampler import cpu_source
 from lvsbench.measure.trial import Place, measure
-from lvsbench.plan import Journal, Plan
+from lvsbench.plan import Journal, Plan, open_journals
 from lvsbench.results import Asked, Proof, Restored, Run, RunFolder, State, new_run_id
 from lvsbench.shell import CommandLog, Shell, Shells, connect
+from lvsbench.shell.nodes import connect_able
 
 
 class Watcher(Protocol):
@@ -54,6 +62,7 @@ def run(
     *,
     command: str,
     cpu_plan: Mapping[str, tuple[int, ...]],
+    force: bool = False,
 ) -> RunFolder:
     """Measure the modes asked for, and put every host back.
 
@@ -64,17 +73,21 @@ def run(
         watch: who is told how it comes along.
         command: the command line that repeats the run.
         cpu_plan: the CPUs of this machine that nodes are pinned to, by name; empty on real hosts.
+        force: measure even where a diagnosis of the cluster, once it is set up, finds errors.
 
     Returns:
         the run's folder, whose ``run.json`` says ``finished``.
 
     Raises:
+        UsageError: the cluster is in a mode already, set up by another run.
+        BrokenCluster: errors were found before the load; the hosts are restored, ``findings.json`` has them.
         NodeError: a node failed. The hosts were restored as far as they could be reached, ``run.json`` says ``failed``.
         KeyboardInterrupt: after restoring; ``run.json`` says ``interrupted``.
     """
+    _refuse_if_set_up(cluster, out)
     folder = RunFolder.create(out, new_run_id(cluster.name, asked.modes))
     asked = asked.model_copy(update={"rest_us": _rest_us(cluster, asked.users, cpu_plan)})
-    record = Run(
+    stored = Run(
         run_id=folder.path.name,
         version=__version__,
         command=command,
@@ -84,20 +97,20 @@ def run(
         order=order(asked.modes, asked.blocks, asked.seed),
         cpu_plan={name: list(cpus) for name, cpus in cpu_plan.items()},
     )
-    folder.save(record)
-    watch.stage(f"run {record.run_id}")
+    folder.save(stored)
+    watch.stage(f"run {stored.run_id}")
     try:
         with connect(cluster, CommandLog(folder.commands)) as shells:
-            _Session(cluster, record, folder, shells, watch).measure_all()
+            _Session(cluster, stored, folder, shells, watch, force=force).measure_all()
     except BaseException as error:
-        record.state = State.FAILED if isinstance(error, Exception) else State.INTERRUPTED
-        record.error = str(error) or type(error).__name__
-        record.ended = _now()
-        folder.save(record)
+        stored.state = State.FAILED if isinstance(error, Exception) else State.INTERRUPTED
+        stored.error = str(error) or type(error).__name__
+        stored.ended = _now()
+        folder.save(stored)
         raise
-    record.state = State.FINISHED
-    record.ended = _now()
-    folder.save(record)
+    stored.state = State.FINISHED
+    stored.ended = _now()
+    folder.save(stored)
     return folder
 
 
@@ -111,14 +124,18 @@ def _rest_us(cluster: Cluster, users: int, cpu_plan: Mapping[str, tuple[int, ...
 class _Session:
     """A run under way: its cluster, its record, its folder, its connections."""
 
-    def __init__(self, cluster: Cluster, record: Run, folder: RunFolder, shells: Shells, watch: Watcher) -> None:
+    def __init__(
+        self, cluster: Cluster, stored: Run, folder: RunFolder, shells: Shells, watch: Watcher, *, force: bool
+    ) -> None:
         self._cluster = cluster
-        self._record = record
+        self._record = stored
         self._folder = folder
         self._shells = shells
         self._watch = watch
-        self._plans = {mode: drivers.plan(Mode(mode), cluster) for mode in record.asked.modes}
+        self._plans = {mode: drivers.plan(Mode(mode), cluster) for mode in stored.asked.modes}
         self._done_s = 0.0
+        self._force = force
+        self._causes: list[dict[str, Any]] = []
 
     def measure_all(self) -> None:
         """Measure every trial in order, and compare the hosts with what they were."""
@@ -153,6 +170,7 @@ class _Session:
             if place.mode not in self._record.proofs:
                 self._watch.stage(f"{mode.value}: proving the mode")
                 self._prove(mode, macs)
+                self._judge(mode)
             self._watch.stage(f"{label}: load")
 
             def tell(tick: Tick) -> None:
@@ -172,6 +190,30 @@ class _Session:
         self._folder.save(self._record)
         for problem in proof.problems:
             self._watch.stage(f"{mode.value}: not proven: {problem}")
+
+    def _judge(self, mode: Mode) -> None:
+        """Look once, before its first load, whether a mode works as it is set up, and keep what is found.
+
+        Raises:
+            BrokenCluster: it does not, and nobody said to measure all the same.
+        """
+        if mode.method is None:
+            return
+        exams, unread = read_all(self._cluster, self._shells)
+        view = View(self._cluster, exams, unread=unread, wanted=mode)
+        causes = checks.judge(view, ("arp", "config")).causes
+        self._causes += [{"mode": mode.value, **cause_record(cause)} for cause in causes]
+        self._folder.write("findings.json", json.dumps({"schema": 1, "causes": self._causes}, indent=1) + "\n")
+        errors = [cause.finding for cause in causes if cause.finding.verdict is checks.Verdict.ERROR]
+        for finding in errors:
+            self._watch.stage(f"{mode.value}: {finding.code} {finding.claim}")
+        if errors and not self._force:
+            raise BrokenCluster(
+                f"{mode.value}: the cluster does not work as it is set up, so its numbers would mean nothing",
+                answer="\n".join(f"{each.code}  {each.claim}" for each in errors),
+                advice=f"Look closer: lvsbench diagnose; what a code means: lvsbench explain {errors[0].code}."
+                " Measure all the same: --force",
+            )
 
     @contextmanager
     def _set_up(self, mode: Mode) -> Iterator[None]:
@@ -218,6 +260,67 @@ def _starting(shells: Shells, cluster: Cluster) -> Iterator[Future[Agent]]:
                 future.result().close()
 
 
+# ----------------------------------------------------------------------------------------------------------- diagnose
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was seen of a cluster, what that means, and how long both took."""
+
+    view: View
+    judgement: checks.Judgement
+    elapsed_s: float
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain data, schema 1."""
+        return record(self.view, self.judgement, self.elapsed_s)
+
+
+def diagnose(
+    cluster: Cluster,
+    groups: Collection[str] = checks.GROUPS,
+    *,
+    wanted: Mode | None = None,
+    watch: Watcher,
+    evidence: Path | None = None,
+) -> Diagnosis:
+    """Look at a cluster and find out what is wrong with it. Changes nothing.
+
+    Args:
+        cluster: whose nodes are reached as far as they can be.
+        groups: which parts to look at, of :data:`lvsbench.checks.GROUPS`.
+        wanted: the mode that it should be in, where the user says so.
+        watch: who is told how it comes along.
+        evidence: the folder that keeps the captures; they are not kept without one.
+
+    Raises:
+        NodeError: no node could be read.
+    """
+    began_s = time.monotonic()
+    watch.stage(f"connecting to {len(cluster.nodes)} nodes")
+    shells, unreached = connect_able(cluster)
+    with shells:
+        view = look(
+            cluster,
+            shells,
+            unreached,
+            arp="arp" in groups,
+            path="path" in groups,
+            wanted=wanted,
+            tell=watch.stage,
+            evidence=evidence,
+        )
+    if not view.before:
+        first = next(iter(view.unread))
+        raise NodeError(
+            first,
+            "no node of the cluster can be read",
+            answer="\n".join(f"{name}: {why}" for name, why in view.unread.items()),
+            advice="Is ssh right in the topology? lvsbench reads over SSH as the user given there; see docs/nodes.md",
+        )
+    return Diagnosis(view, checks.judge(view, groups), time.monotonic() - began_s)
+
+
 # ---------------------------------------------------------------------------------------------------- setup, restore
 
 
@@ -237,9 +340,10 @@ def setup(cluster: Cluster, mode: Mode, out: Path, watch: Watcher) -> Journal:
     """Put a cluster into a mode and leave it there, until :func:`restore`.
 
     Raises:
-        UsageError: the mode cannot work on it.
+        UsageError: the mode cannot work on it, or it is in a mode already.
         NodeError: a change failed; what had been changed was put back.
     """
+    _refuse_if_set_up(cluster, out)
     wanted = drivers.plan(mode, cluster)
     folder = RunFolder.create(out, new_run_id(cluster.name, ["setup", mode.value]))
     with connect(cluster, CommandLog(folder.commands)) as shells:
@@ -251,6 +355,23 @@ def setup(cluster: Cluster, mode: Mode, out: Path, watch: Watcher) -> Journal:
             _restore_after(error, folder.journal, shells, watch)
             raise
     return journal
+
+
+def _refuse_if_set_up(cluster: Cluster, out: Path) -> None:
+    """Raise UsageError where a journal says that a cluster is in a mode: one on top of it would be neither."""
+    for journal in open_journals(out):
+        if _reached(journal.cluster) & _reached(cluster):
+            raise UsageError(
+                f"{cluster.name} is in mode {journal.mode.value}, set up by {journal.run_id}",
+                advice=f"Put it back: lvsbench restore {journal.run_id}",
+            )
+
+
+def _reached(cluster: Cluster) -> set[tuple[str, object]]:
+    """Return what tells the hosts of a cluster from all others: the lab that they are in, or where they are reached."""
+    if cluster.lab is not None:
+        return {("lab", cluster.lab)}
+    return {("ssh", (node.ssh.host, node.ssh.port, node.ssh.jump)) for node in cluster.nodes.values() if node.ssh}
 
 
 def _restore_after(error: BaseException, journal: Path, shells: Shells, watch: Watcher) -> None:

@@ -12,10 +12,11 @@
      │   ├─ HostKeyRefused             3   the host key is unknown, or is not the one on record
      │   ├─ CommandFailed              3   a command ended with a status that means failure
      │   └─ NodeLost                   3   the node stopped answering
-     └─ LabError                       3   the embedded lab cannot be made or reached
+     ├─ LabError                       3   the embedded lab cannot be made or reached
+     └─ BrokenCluster                  4   measuring makes no sense: the cluster does not work as it is set up
 
-0 is success, 4 a run that finished but whose numbers must not be used, 5 a bug in lvsbench, 130 an interrupt after
-restoring.
+0 is success, 1 findings of a diagnosis, 4 a run whose numbers must not be used, 5 a bug in lvsbench, 130 an interrupt
+after restoring.
 An exception says that something could not be done or looked at; a verdict about a cluster is a value.
 """
 
@@ -151,3 +152,9 @@ class LabError(LvsbenchError):
     """The embedded lab cannot be built, booted or reached."""
 
     exit_code = 3
+
+
+class BrokenCluster(LvsbenchError):
+    """A diagnosis found errors in a cluster that was set up to be measured. Its numbers would mean nothing."""
+
+    exit_code = 4

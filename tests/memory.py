@@ -14,9 +14,11 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from lvsbench import facts
 from lvsbench.cluster import Cluster, Role
+from lvsbench.examine import exam
 from lvsbench.facts import addresses, ipvs, links, modules, routes, rules, session, sysctls
 from lvsbench.facts.routes import Route
 from lvsbench.shell import Process, Result
+from tests import memory_exam
 from tests.memory_sh import Refused, Sh
 
 CONF = "net/ipv4/conf"
@@ -103,6 +105,9 @@ class Node:
         self.locked = 0
         self.unreachable = False
         self.scripts: list[str] = []
+        self.files: dict[str, str] = {}
+        self.martians = 0
+        self.failing: dict[str, tuple[int, str]] = {}
         for scope in ("all", "default", "lo"):
             self.sysctls.update({f"{CONF}/{scope}/{key}": value for key, value in KEYS.items()})
 
@@ -267,7 +272,14 @@ class Node:
     # ---------------------------------------------------------------------------------------- what read-only tools say
 
     def answer(self, command: str) -> str:
-        """Return the output of one of the commands that facts run."""
+        """Return the output of one of the commands that facts run.
+
+        Raises:
+            Refused: a piece of the command is in ``failing``.
+        """
+        for piece, (status, said) in self.failing.items():
+            if piece in command:
+                raise Refused(said, status)
         plain: dict[str, Callable[[], str]] = {
             addresses.COMMAND: self._addresses,
             links.COMMAND: self._links,
@@ -278,9 +290,13 @@ class Node:
             ipvs.COMMAND: lambda: self.rules() if "ip_vs" in self.loaded else "",
             ipvs.THRESHOLDS: lambda: self._thresholds() if "ip_vs" in self.loaded else "",
             session.COMMAND: lambda: self.session + "\n",
+            exam.COMMANDS["ip"]: lambda: f"{self._addresses()}\n{self._links()}\n[]\n",
         }
         if command in plain:
             return plain[command]()
+        examined = memory_exam.answer(self, command)
+        if examined is not None:
+            return examined
         module = command.removesuffix(" || :").rpartition(" ")[2]
         assert command == modules.depends_command(module), f"the in-memory node does not know {command!r}"
         return "" if module in self.loaded else self._show_depends(module)

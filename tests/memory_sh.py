@@ -40,12 +40,13 @@ class Sh:
 
     def script(self, text: str) -> int:
         """Run a script and return its status."""
-        lines = text.splitlines()
+        # A read-only command stands in parentheses and may have several lines; everything else is one line each.
+        parts = [part for part in re.split(r"(?ms)^(\( .*? \))$\n", text) if part]
+        lines = [line for part in parts for line in ([part] if part.startswith("( ") else part.splitlines())]
         try:
             for line in lines:
-                if found := re.fullmatch(r"\( (.*) \)", line):
-                    self.out += self.node.answer(found.group(1))
-                    self.status = 0
+                if found := re.fullmatch(r"(?s)\( (.*) \)", line):
+                    self.status = self._answer(found.group(1))
                     continue
                 lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
                 lexer.whitespace_split, lexer.commenters = True, ""
@@ -55,6 +56,14 @@ class Sh:
         except _Exit as end:
             return end.status
         return self.status
+
+    def _answer(self, command: str) -> int:
+        try:
+            self.out += self.node.answer(command)
+        except Refused as refused:
+            self.err += f"{refused}\n"
+            return refused.status
+        return 0
 
     def _next(self, *wanted: str) -> str | None:
         return self.tokens.pop(0) if self.tokens and self.tokens[0] in wanted else None
@@ -124,6 +133,9 @@ class Sh:
                 return int(not self._exists(path))
             case ["grep", "-qF", "-e", pattern]:
                 return int(pattern not in piped)
+            case ["printf", "\\n%s\\n", text] if target == "2":
+                self.err += f"\n{text}\n"
+                return 0
             case ["printf", "\\n%s\\n", text]:
                 self.out += f"\n{text}\n"
                 return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lvsbench.cluster import Mode, find, load, shipped
+from lvsbench.cluster import Link, Mode, find, load, shipped
 from lvsbench.errors import TopologyError, UsageError
 
 LAB = find("lab").read_text()
@@ -54,7 +54,16 @@ def test_the_lab_is_the_seeds() -> None:
         ("port: 80", "port: 80000", "33:9: port: Input should be less than or equal to 65535"),
         ("rs2: {weight: 1}", "rs3: {weight: 1}", "37:5: no node 'rs3'; did you mean 'rs2'?"),
         ("rs2: {weight: 1}", "client: {weight: 1}", "client is a client, not a real-server"),
-        ("role: client", "role: director", "a second director (director is one already)"),
+        ("role: client", "role: director", "no node has the role client"),
+        ("role: director", "role: router", "14:1: no node has the role director"),
+        ("role: director", "role: router", "17:5: a router forwards between segments, and director has links in lan"),
+        ("role: real-server", "role: client", "28:11: a second client (rs1 is one already)"),
+        ("role: client\n", "role: client\n    gateway: 10.0.0.1\n", "29:14: gateway 10.0.0.1 of client is in none of"),
+        ("role: client\n", "role: client\n    gateway: 192.168.127.40\n", "gateway 192.168.127.40 is client itself"),
+        ("role: client\n", "role: client\n    gateway: 192.168.127.1\n", "gateway 192.168.127.1 is no node's address"),
+        ("role: client\n", "role: client\n    gatway: 10.0.0.1\n", "unknown key 'gatway'; did you mean 'gateway'"),
+        ("127.0/24", "127.0/24\n    delay_ms: 5", "14:15: a router's interface makes the delay, and no"),
+        ("127.0/24", "127.0/24\n    delay_ms: -1", "14:15: delay_ms: Input should be greater than or equal to 0"),
         ("role: client", "role: real-server", "no node has the role client"),
         ("segment: lan, address: 192.168.127.40", "segment: lna, address: 192.168.127.40", "segment 'lna'; did"),
         ("192.168.127.40", "192.168.127.400", "Input is not a valid IPv4 address"),
@@ -69,6 +78,85 @@ def test_mistakes_are_named_where_they_are(tmp_path: Path, old: str, new: str, s
     drawing, marker, rest = LAB.partition("name: lab")
     found = problems(tmp_path, drawing + marker + rest.replace(old, new, 1))
     assert any(said in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("routed", "    gateway: 10.20.0.1\n", "", "client has no way to director: no segment in common, and no"),
+        ("tun-remote", "    gateway: 192.168.127.1\n", "", "director has no way to rs1: no segment in common, and no"),
+        ("routed", "vip: 192.168.127.100", "vip: 10.20.0.100", "director has no link in segment clients, where VIP"),
+        ("two-directors", "vip: 192.168.127.100", "vip: 10.9.9.100", "VIP 10.9.9.100 is outside every segment"),
+    ],
+)
+def test_what_cannot_reach_each_other_is_named(tmp_path: Path, name: str, old: str, new: str, said: str) -> None:
+    """In the lab, where a file tells all there is of the network, packets must have a way to VIP and real servers."""
+    text = find(name).read_text()
+    assert old in text
+    found = problems(tmp_path, text.replace(old, new, 1))
+    assert any(said in line for line in found), found
+
+
+def test_roles_have_their_nodes() -> None:
+    """The first director of the file is the active one, and routers are nobody's real server."""
+    two = load(find("two-directors"))
+    assert [node.name for node in two.directors] == ["director", "director2"]
+    assert two.director.name == "director"
+    routed = load(find("routed"))
+    assert [node.name for node in routed.routers] == ["router"]
+    assert [node.name for node in routed.real_servers] == ["rs1", "rs2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end", "passed"),
+    [
+        ("lab", "client", "rs1", []),
+        ("routed", "client", "director", ["router"]),
+        ("routed", "rs1", "client", ["router"]),
+        ("routed", "director", "rs1", []),
+        ("nat-two-arms", "rs1", "client", ["director"]),
+        ("nat-two-arms", "client", "rs1", None),
+        ("tun-remote", "director", "rs2", ["router"]),
+    ],
+)
+def test_the_way_between_two_nodes(name: str, start: str, end: str, passed: list[str] | None) -> None:
+    """A packet goes straight within a segment, else from gateway to gateway; where none is known, nor is the way."""
+    cluster = load(find(name))
+    way = cluster.way(cluster.nodes[start], cluster.nodes[end])
+    assert (None if way is None else [node.name for node in way]) == passed
+
+
+def test_gateways_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    """Routers that send a packet to each other for ever give no way, and the search for one ends."""
+    text = find("routed").read_text().replace("role: router\n", "role: router\n    gateway: 192.168.127.10\n")
+    path = tmp_path / "circle.yaml"
+    path.write_text(text)
+    cluster = load(path)
+    alone = cluster.nodes["rs1"].model_copy(update={"links": {"eth0": Link(segment="x", address="192.0.2.1")}})
+    assert cluster.way(cluster.client, alone) is None
+
+
+def test_a_delay_is_for_the_lab_alone(tmp_path: Path) -> None:
+    """A file for real hosts that asks for a delay is refused: nobody would make it."""
+    lines = []
+    for line in find("tun-remote").read_text().splitlines():
+        lines.append(line)
+        if line.strip().startswith("role:"):
+            lines.append("    ssh: {host: 192.0.2.1}")
+    assert any("delay_ms is for the embedded lab" in line for line in problems(tmp_path, "\n".join(lines)))
+
+
+def test_real_hosts_may_have_gateways_of_their_own(tmp_path: Path) -> None:
+    """On real hosts the file need not tell the whole network: neither gateways nor who answers at one."""
+    lines = []
+    for line in find("routed").read_text().splitlines():
+        if "gateway: 10.20.0.1" not in line:
+            lines.append(line.replace("gateway: 192.168.127.1", "gateway: 192.168.127.254"))
+        if line.strip().startswith("role:"):
+            lines.append("    ssh: {host: 192.0.2.1}")
+    path = tmp_path / "metal.yaml"
+    path.write_text("\n".join(lines))
+    assert str(load(path).director.gateway) == "192.168.127.254"
 
 
 def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:

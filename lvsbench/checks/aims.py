@@ -38,11 +38,9 @@ def active_director(view: View) -> Node:
     """Return the director that has the VIP; else one that has the service in its table; else the first one."""
     directors = view.exams(Role.DIRECTOR)
     vip = view.cluster.service.vip
-    for holds in (lambda exam: bool(exam.holds(vip)), lambda exam: bool(exam.state.services)):
-        for node, exam in directors:
-            if holds(exam):
-                return node
-    return view.cluster.director
+    with_vip = [node for node, exam in directors if exam.holds(vip)]
+    with_service = [node for node, exam in directors if exam.state.services]
+    return next(iter(with_vip + with_service), view.cluster.director)
 
 
 def table(view: View) -> Exam | None:

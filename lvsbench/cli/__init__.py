@@ -20,7 +20,10 @@ from lvsbench.errors import LvsbenchError
 # of commands needs none of their modules. A test holds it equal to the command's own.
 COMMANDS = {
     "run": ("lvsbench.cli.run", "Measure modes, put every host back, write a report."),
+    "diagnose": ("lvsbench.cli.diagnose", "Find out what is wrong with a cluster."),
+    "explain": ("lvsbench.cli.explain", "Say what a finding means."),
     "report": ("lvsbench.cli.report", "Draw the report of a run again."),
+    "compare": ("lvsbench.cli.compare", "Compare a run with an earlier one."),
     "plan": ("lvsbench.cli.setup", "Print what a mode would change, and why."),
     "setup": ("lvsbench.cli.setup", "Put the cluster into a mode and leave it there."),
     "status": ("lvsbench.cli.setup", "Print what is set up now, and by which run."),
@@ -57,10 +60,11 @@ def cli() -> None:
     \b
     lvsbench run --mode all       measure and compare the three modes on the embedded lab
     lvsbench run --mode dr -t my-cluster.yaml          ... or one of them on your own hosts
+    lvsbench diagnose -t my-cluster.yaml               what is wrong with it, and how to mend it
     lvsbench doctor               what this machine still needs
 
-    Exit status: 0 ok, 2 wrong usage or topology file, 3 a node or the lab failed, 4 the run is not valid,
-    5 a bug in lvsbench, 130 interrupted (hosts restored first).
+    Exit status: 0 ok, 1 findings, 2 wrong usage or topology file, 3 a node or the lab failed, 4 the run is not
+    valid, 5 a bug in lvsbench, 130 interrupted (hosts restored first).
     """  # noqa: D301  # click wants the character itself
 
 

@@ -7,14 +7,15 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from lvsbench.cli.options import TOPOLOGY
+from lvsbench.cli.options import OUT, TOPOLOGY
 
 if TYPE_CHECKING:
-    from lvsbench.cluster import Node
+    from lvsbench.cluster import Cluster, Node
     from lvsbench.lab.state import Holder
 
 
@@ -100,6 +101,91 @@ def shell(node: str) -> None:
     """Open a shell on NODE of the lab that is up."""
     held, found = _node(node)
     _enter(held, _ssh(found))
+
+
+@lab.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def faults(as_json: bool) -> None:
+    """List the faults that can be injected into the lab, and what each teaches."""
+    from lvsbench.faults import ALL, SOUND
+
+    if as_json:
+        rows = [
+            {
+                "id": each.id,
+                "name": each.name,
+                "modes": [mode.value for mode in each.modes],
+                "topology": each.topology,
+                "node": each.where.value,
+                "teaches": each.teaches,
+                "sees": each.sees,
+                "sound": each.sound,
+            }
+            for each in (*ALL, *SOUND)
+        ]
+        click.echo(json.dumps({"schema": 1, "faults": rows}))
+        return
+    for each in (*ALL, *SOUND):
+        if each is SOUND[0]:
+            click.echo("\nUnusual and sound: nothing must be found wrong with these")
+        modes = " ".join(mode.value for mode in each.modes)
+        where = each.where.value if each.topology == "lab" else f"{each.where.value}, topology {each.topology}"
+        click.echo(f"{click.style(f'{each.id}  {each.name:28}', bold=True)}  {modes:10}  {where}")
+        click.echo(f"     {each.teaches}")
+        if each.sees:
+            click.echo(f"     client: {each.sees}")
+
+
+@lab.command()
+@click.argument("fault")
+@click.option("--node", help="The real server that it is about; the last one by default.")
+@OUT
+def inject(fault: str, node: str | None, out: Path) -> None:
+    """Break the lab that is up in one way: FAULT of lvsbench lab faults.
+
+    The lab must be in a mode (lvsbench setup). lvsbench lab heal takes it back.
+    """
+    from lvsbench import faults as catalogue
+
+    wanted = catalogue.find(fault)
+    cluster = _inside()
+    from lvsbench.cli.screen import Screen
+    from lvsbench.faults.flow import inject
+
+    with Screen() as screen:
+        journal = inject(cluster, wanted, node, out, screen.stage)
+    click.echo(f"{journal.fault}: injected, mode {journal.mode.value}")
+    click.echo(f"  it teaches: {wanted.teaches}")
+    if wanted.sees:
+        click.echo(f"  the client sees: {wanted.sees}")
+    click.echo("  take it back with: lvsbench lab heal")
+
+
+@lab.command()
+@OUT
+def heal(out: Path) -> None:
+    """Take back every fault that was injected, and compare every node with what it was."""
+    cluster = _inside()
+    from lvsbench.faults.flow import heal
+
+    healed = heal(cluster, out)
+    for journal in healed:
+        click.echo(f"{journal.fault}: healed, every node as it was before {journal.began}")
+    if not healed:
+        click.echo("Nothing to heal.")
+
+
+def _inside() -> Cluster:
+    """Return the cluster of the lab that is up, from inside its namespaces: this command starts again in there."""
+    from lvsbench.errors import LabError
+    from lvsbench.lab import folders, holder, namespaces, state
+
+    if namespaces.inside():
+        return state.Running.load(folders.run_folder()).cluster
+    held = state.find()
+    if held is None:
+        raise LabError("no lab is up", advice="Boot one: lvsbench lab up")
+    sys.exit(holder.enter(held, sys.argv[1:]))
 
 
 def _node(name: str) -> tuple[Holder, Node]:

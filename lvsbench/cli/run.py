@@ -62,6 +62,7 @@ def object_path(value: str) -> tuple[str, int | None]:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order of trials.")
 @OUT
 @YES
+@click.option("--force", is_flag=True, help="Measure even where a diagnosis before the load finds errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json on stdout.")
 def run(
     modes: tuple[str, ...],
@@ -77,6 +78,7 @@ def run(
     seed: int,
     out: Path,
     yes: bool,
+    force: bool,
     as_json: bool,
 ) -> int:
     """Measure modes, put every host back, write a report.
@@ -110,7 +112,7 @@ def run(
         if not place.embedded:
             confirm(place, [Mode(mode) for mode in chosen], yes)
         command = shlex.join(["lvsbench", *sys.argv[1:]])
-        folder = bench.run(place.cluster, asked, out, place.screen, command=command, cpu_plan=place.cpus)
+        folder = bench.run(place.cluster, asked, out, place.screen, command=command, cpu_plan=place.cpus, force=force)
         place.screen.stage("drawing the report")
         # pandas and matplotlib take a second to import: only when they are needed.
         from lvsbench import report

@@ -100,6 +100,7 @@ def status(out: Path, as_json: bool) -> None:
                 "run_id": each.run_id,
                 "topology": each.cluster.name,
                 "mode": each.mode.value,
+                "fault": each.fault or None,
                 "began": each.began,
                 "complete": each.applied,
                 "changes": sum(len(batch.changes) for batch in each.batches),
@@ -112,13 +113,13 @@ def status(out: Path, as_json: bool) -> None:
         click.echo(f"Nothing is set up (no open journal in {out}).")
     for journal in journals:
         how = "set up" if journal.applied else "set up in part"
-        click.echo(
-            f"{journal.run_id}: {journal.cluster.name} is {how} in mode {journal.mode.value} since {journal.began}"
-        )
+        what = f"has the fault {journal.fault}" if journal.fault else f"is {how} in mode {journal.mode.value}"
+        click.echo(f"{journal.run_id}: {journal.cluster.name} {what} since {journal.began}")
         for batch in journal.batches:
             for change in batch.changes:
                 click.echo(f"  {batch.node:12} {change.what}: {change.before} -> {change.after}")
-        click.echo(f"  put it back with: lvsbench restore {journal.run_id}")
+        back = "lab heal" if journal.fault else f"restore {journal.run_id}"
+        click.echo(f"  put it back with: lvsbench {back}")
 
 
 @click.command()
@@ -127,7 +128,8 @@ def status(out: Path, as_json: bool) -> None:
 def restore(run: str | None, out: Path) -> None:
     """Put hosts back from the journal of a run.
 
-    RUN is a folder or a run id; by default all that are open. Every host is compared with what it was before.
+    RUN is a folder or a run id; by default all that are open. Every host is compared with what it was before. Faults
+    that were injected since are healed first.
     """
     from lvsbench.cli.reach import enter_for
     from lvsbench.plan import JOURNAL, Journal, open_journals
@@ -136,8 +138,16 @@ def restore(run: str | None, out: Path) -> None:
     if run is None:
         journals = open_journals(out)
     else:
-        found = Journal.load(find_run(run, out).path / JOURNAL)
-        journals = [found] if found is not None and not found.restored else []
+        folder = find_run(run, out).path
+        found = Journal.load(folder / JOURNAL)
+        # Undos hold only in the reverse order: whatever came after it on the same cluster goes first.
+        journals = [
+            each
+            for each in open_journals(folder.parent)
+            if found is not None
+            and each.cluster.lab == found.cluster.lab
+            and (each.run_id == found.run_id or (each.fault and each.began > found.began))
+        ]
     if not journals:
         click.echo("Nothing to restore.")
     for journal in journals:

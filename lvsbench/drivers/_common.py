@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface
 
-from lvsbench.cluster import Cluster, Node
+from lvsbench.cluster import Cluster, Mode, Node, Role
+from lvsbench.errors import UsageError
 from lvsbench.facts import ipvs
 from lvsbench.facts.sysctls import CONF
 from lvsbench.plan import Address, IpvsService, Module, Setting, Sysctl
@@ -12,40 +13,54 @@ from lvsbench.plan import Address, IpvsService, Module, Setting, Sysctl
 
 def ipvs_modules(cluster: Cluster) -> tuple[Setting, ...]:
     """Load IPVS and the scheduler explicitly: what ipvsadm loads by itself, nobody would unload."""
-    director, scheduler = cluster.director.name, cluster.service.scheduler
-    return (
-        Module(director, "ip_vs", "IPVS is what balances the load"),
-        Module(director, f"ip_vs_{scheduler}", f"the scheduler {scheduler} is a module of its own"),
+    scheduler = cluster.service.scheduler
+    return tuple(
+        Module(director.name, module, reason)
+        for director in cluster.directors
+        for module, reason in (
+            ("ip_vs", "IPVS is what balances the load"),
+            (f"ip_vs_{scheduler}", f"the scheduler {scheduler} is a module of its own"),
+        )
     )
 
 
-def no_redirects(cluster: Cluster, *segments: str) -> tuple[Setting, ...]:
-    """Keep the director from sending ICMP redirects into segments.
+def no_redirects(cluster: Cluster) -> tuple[Setting, ...]:
+    """Keep the directors from sending ICMP redirects to clients and real servers.
 
     ``all`` and the interface's own value combine by OR, so both must be 0. Source: include/linux/inetdevice.h,
     IN_DEV_TX_REDIRECTS.
     """
-    director = cluster.director
-    interfaces = [found[0] for segment in segments if (found := director.on(segment)) is not None]
     reason = "a redirect would tell a host on the same segment to go round the director; all and the interface are ORed"
-    return tuple(
-        Sysctl(director.name, f"{CONF}/{name}/send_redirects", 0, reason)
-        for name in ("all", *dict.fromkeys(interfaces))
-    )
+    settings = []
+    for director in cluster.directors:
+        shared = (cluster.shared_segment(director, server) for server in cluster.real_servers)
+        segments = (segment for segment in (cluster.vip_segment, *shared) if segment is not None)
+        interfaces = (found[0] for segment in segments if (found := director.on(segment)) is not None)
+        settings += [
+            Sysctl(director.name, f"{CONF}/{name}/send_redirects", 0, reason)
+            for name in ("all", *dict.fromkeys(interfaces))
+        ]
+    return tuple(settings)
 
 
 def live(cluster: Cluster, flag: str) -> tuple[Setting, ...]:
-    """Put the service into the director's table and then, last of all, the VIP on its interface."""
+    """Put the service into the table of every director and then, last of all, the VIP on the active one's interface.
+
+    Those that stand by come first: they get no request before somebody moves the VIP.
+    """
     director, service = cluster.director, cluster.service
-    destinations = tuple(
-        ipvs.Destination(destination(cluster, cluster.nodes[name]), server.port or service.port, flag, server.weight)
-        for name, server in service.real_servers.items()
-    )
-    rules = ipvs.Service(("-t", f"{service.vip}:{service.port}"), service.scheduler, (), destinations)
     found = director.on(cluster.vip_segment)
     assert found is not None, "the topology check holds that the director has a link in the VIP's segment"
     return (
-        IpvsService(director.name, rules, f"what the director does with connections to the VIP ({flag})"),
+        *(
+            IpvsService(other.name, _rules(cluster, other, flag), f"the table of {director.name}, should it fail")
+            for other in cluster.directors[1:]
+        ),
+        IpvsService(
+            director.name,
+            _rules(cluster, director, flag),
+            f"what the director does with connections to the VIP ({flag})",
+        ),
         Address(
             director.name,
             found[0],
@@ -55,10 +70,43 @@ def live(cluster: Cluster, flag: str) -> tuple[Setting, ...]:
     )
 
 
-def destination(cluster: Cluster, server: Node) -> ipvs.IPAddress:
-    """Return the RIP that the director sends to: the one on a segment they share, else the first."""
-    shared = cluster.shared_segment(cluster.director, server)
+def _rules(cluster: Cluster, director: Node, flag: str) -> ipvs.Service:
+    """Return the virtual service as one director has it."""
+    service = cluster.service
+    destinations = tuple(
+        ipvs.Destination(
+            destination(cluster, director, cluster.nodes[name]), server.port or service.port, flag, server.weight
+        )
+        for name, server in service.real_servers.items()
+    )
+    return ipvs.Service(("-t", f"{service.vip}:{service.port}"), service.scheduler, (), destinations)
+
+
+def destination(cluster: Cluster, director: Node, server: Node) -> ipvs.IPAddress:
+    """Return the RIP that a director sends to: the one on a segment they share, else the first."""
+    shared = cluster.shared_segment(director, server)
     return cluster.interface(server, shared).ip if shared else server.address
+
+
+def refuse_replies_through_directors(cluster: Cluster, mode: Mode) -> None:
+    """Refuse a mode in which replies go straight to the client, where the only way there is through a director.
+
+    Source: net/ipv4/fib_frontend.c:__fib_validate_source, without accept_local. Measured on the lab: no reply reached
+    the client, in_martian_src of the director's rt_cache counted 9 packets for two requests, and accept_local=1 on the
+    interface they came in by let them pass.
+
+    Raises:
+        UsageError: by the layout a real server's way to the client passes a director.
+    """
+    for server in cluster.real_servers:
+        for passed in cluster.way(server, cluster.client) or ():
+            if passed.role is Role.DIRECTOR:
+                raise UsageError(
+                    f"{mode.value.upper()}: {server.name} reaches the client through {passed.name} alone",
+                    answer="Its replies come from the VIP. The director holds the VIP itself, so it takes such a packet"
+                    " for a forged one and drops it (a martian source).",
+                    advice="Give the real server a gateway other than the director, or use --mode nat.",
+                )
 
 
 def hidden_vip(cluster: Cluster, server: Node, interface: str) -> tuple[Setting, ...]:

@@ -19,9 +19,7 @@ def plan(cluster: Cluster) -> Plan:
     Raises:
         UsageError: the director shares no segment with a real server, so it cannot be its gateway.
     """
-    director = cluster.director
     ways = [_way_back(cluster, server) for server in cluster.real_servers]
-    shared = [segment for server in cluster.real_servers if (segment := cluster.shared_segment(director, server))]
     return Plan(
         Mode.NAT,
         cluster,
@@ -30,8 +28,11 @@ def plan(cluster: Cluster) -> Plan:
                 "the director has IPVS, forwards, and sends no redirects",
                 (
                     *ipvs_modules(cluster),
-                    Sysctl(director.name, FORWARD, 1, "replies pass through the director's FORWARD path"),
-                    *no_redirects(cluster, cluster.vip_segment, *shared),
+                    *(
+                        Sysctl(director.name, FORWARD, 1, "replies pass through the director's FORWARD path")
+                        for director in cluster.directors
+                    ),
+                    *no_redirects(cluster),
                 ),
             ),
             Step("replies go back through the director", tuple(ways)),
@@ -41,7 +42,11 @@ def plan(cluster: Cluster) -> Plan:
 
 
 def _way_back(cluster: Cluster, server: Node) -> Route:
-    """Return the route from a real server to the client through the director."""
+    """Return the route from a real server to the client through the active director.
+
+    It is the default route only where that is the director's by the layout. Elsewhere it lies over the default route,
+    which may also be the way by which the real server is reached over SSH.
+    """
     shared = cluster.shared_segment(cluster.director, server)
     if shared is None:
         raise UsageError(
@@ -54,6 +59,9 @@ def _way_back(cluster: Cluster, server: Node) -> Route:
     assert found is not None
     interface = found[0]
     gateway = cluster.interface(cluster.director, shared).ip
+    if server.gateway == gateway:
+        reason = "the director is the gateway as the network is laid out, so replies pass it by themselves"
+        return Route(server.name, IPv4Network("0.0.0.0/0"), gateway, interface, reason)
     client = cluster.client
     on_vip_segment = client.on(cluster.vip_segment)
     link = on_vip_segment[1] if on_vip_segment else next(iter(client.links.values()))

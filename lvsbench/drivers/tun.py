@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lvsbench.cluster import Cluster, ForwardingMethod, Mode
-from lvsbench.drivers._common import hidden_vip, ipvs_modules, live
+from lvsbench.drivers._common import hidden_vip, ipvs_modules, live, refuse_replies_through_directors
 from lvsbench.facts.sysctls import CONF
 from lvsbench.plan import LinkUp, Module, Plan, Setting, Step, Sysctl
 
@@ -13,7 +13,12 @@ INTERFACE = "tunl0"
 
 
 def plan(cluster: Cluster) -> Plan:
-    """Return what TUN needs. The director needs no tunnel interface: IPVS encapsulates by itself."""
+    """Return what TUN needs. The director needs no tunnel interface: IPVS encapsulates by itself.
+
+    Raises:
+        UsageError: a real server can reach the client through a director alone.
+    """
+    refuse_replies_through_directors(cluster, Mode.TUN)
     servers = cluster.real_servers
     modules = tuple(Module(server.name, "ipip", "unwraps IP in IP, and brings along tunl0") for server in servers)
     ready: list[Setting] = []

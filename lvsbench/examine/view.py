@@ -22,10 +22,13 @@ from lvsbench.facts.ways import Ask, Way
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """What one node said at one moment.
+    """What one node said at one moment, ``time_s`` seconds since the epoch by the clock of who asked.
 
     ``missing`` says for each section that could not be read why: ``{"ipvs": "ipvsadm: not found"}``. Such a section is
-    empty in the other attributes, so who reads one asks :meth:`knows` first.
+    empty in the other attributes, or not all of it is there, so who reads one asks :meth:`knows` first. The sections
+    are the attributes of this class, and those of its ``state``: addresses, links, routes, rules, sysctls, modules,
+    session, and ipvs for its services. ``asked`` is by how much asking for ways itself made counters grow: a way that
+    fails the reverse path filter counts as a martian (measured).
     """
 
     node: str
@@ -41,6 +44,7 @@ class Exam:
     ways: Mapping[Ask, Way] = field(default_factory=dict)
     listed: tuple[Listed, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     def knows(self, *sections: str) -> bool:
         """Whether all of these sections were read."""
@@ -248,7 +252,10 @@ class View:
         """Return by how much a counter of a node grew during the probes; 0 where that is not known."""
         if node not in self.before or node not in self.after:
             return 0
-        return self.after[node].counters.get(counter, 0) - self.before[node].counters.get(counter, 0)
+        before = self.before[node]
+        return (
+            self.after[node].counters.get(counter, 0) - before.counters.get(counter, 0) - before.asked.get(counter, 0)
+        )
 
     def owner(self, mac: str) -> tuple[str, str] | None:
         """Return the node and interface that have a MAC address; None for a host that is not of the cluster."""

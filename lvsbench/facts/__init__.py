@@ -16,9 +16,11 @@ from typing import TypeVar
 from lvsbench.errors import CommandFailed, NodeError
 from lvsbench.facts import (
     addresses,
+    connections,
     counters,
     cpu,
     environment,
+    firewall,
     ipvs,
     links,
     modules,
@@ -26,13 +28,34 @@ from lvsbench.facts import (
     routes,
     rules,
     session,
+    sockets,
     sysctls,
+    tunnels,
+    ways,
 )
 from lvsbench.facts._text import Garbage as Garbage
 from lvsbench.facts.modules import Depends, Module
 from lvsbench.shell import Result, Shell
 
-ALL = (addresses, links, routes, rules, sysctls, modules, ipvs, counters, cpu, neighbours, session, environment)
+ALL = (
+    addresses,
+    links,
+    tunnels,
+    routes,
+    rules,
+    ways,
+    neighbours,
+    sysctls,
+    modules,
+    ipvs,
+    connections,
+    sockets,
+    firewall,
+    counters,
+    cpu,
+    session,
+    environment,
+)
 """Every source, in the order of reports."""
 
 T = TypeVar("T")
@@ -160,23 +183,47 @@ def nonsense(node: str, name: str, command: str, error: Garbage) -> NodeError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What one of several commands came to: its status, and what it wrote to standard output and standard error."""
+
+    status: int
+    text: str
+    errors: str
+
+
 def run(shell: Shell, commands: Mapping[str, str]) -> dict[str, str]:
     """Run several read-only commands in one round trip and return their output by name.
-
-    The sections are separated by lines that no output can contain by accident or by design of who named an interface.
 
     Raises:
         CommandFailed: one of the commands ended with another status than 0.
         NodeError: the answer is cut short.
     """
+    result, answers = _run(shell, commands)
+    for name, answered in answers.items():
+        _check(result, name, commands[name], answered)
+    return {name: answered.text for name, answered in answers.items()}
+
+
+def try_run(shell: Shell, commands: Mapping[str, str]) -> dict[str, Answered]:
+    """Run several read-only commands in one round trip; one that fails keeps no other from its answer.
+
+    Raises:
+        NodeError: the answer is cut short: the node, or the shell on it, ended before the last command had.
+    """
+    return _run(shell, commands)[1]
+
+
+def _run(shell: Shell, commands: Mapping[str, str]) -> tuple[Result, dict[str, Answered]]:
+    """Separate the sections by lines that no output has by accident, or by design of who named an interface."""
     mark = secrets.token_hex(16)
     lines = [ENVIRONMENT]
     for name, command in commands.items():
         # A subshell keeps a change of directory to itself, and gives a status for the whole of a command.
-        lines.append(f"( {command} )\nprintf '\\n%s\\n' \"{mark} $? {name}\"")
+        lines.append(f"( {command} )\nprintf '\\n%s\\n' \"{mark} $? {name}\"; printf '\\n%s\\n' \"{mark} {name}\" >&2")
     result = shell.run("\n".join(lines) + "\n")
     answers = {}
-    rest = result.stdout
+    rest, errors = result.stdout, result.stderr
     for name, command in commands.items():
         found = re.search(rf"^{mark} (\d+) {re.escape(name)}$", rest, re.MULTILINE)
         if found is None:
@@ -190,20 +237,21 @@ def run(shell: Shell, commands: Mapping[str, str]) -> dict[str, str]:
                 advice="Is the login shell able to run sh? Try the command by hand.",
             )
         text, rest = rest[: found.start()], rest[found.end() + 1 :]
-        _check(result, name, command, int(found.group(1)))
-        answers[name] = text.removesuffix("\n")
-    return answers
+        said, marked, after = errors.partition(f"\n{mark} {name}\n")
+        errors = after if marked else errors
+        answers[name] = Answered(int(found.group(1)), text.removesuffix("\n"), said)
+    return result, answers
 
 
-def _check(result: Result, name: str, command: str, status: int) -> None:
-    if status == 0:
+def _check(result: Result, name: str, command: str, answered: Answered) -> None:
+    if answered.status == 0:
         return
     raise CommandFailed(
         result.node,
         f"{name} not read",
         command=command,
-        status=status,
+        status=answered.status,
         elapsed_s=result.elapsed_s,
-        answer=result.stderr[-2000:],
+        answer=answered.errors[-2000:],
         advice="lvsbench needs iproute2 4.17 or newer, kmod, grep and procfs on every node; see docs/nodes.md#tools",
     )

@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-COMMAND = "if [ -e /proc/net/ip_vs_conn ]; then head -n 20001 /proc/net/ip_vs_conn; fi"
+from lvsbench.facts._text import Garbage, understanding
+
+LONGEST = 20_000
+"""Connections that are read at most: a busy director has millions."""
+
+COMMAND = f"if [ -e /proc/net/ip_vs_conn ]; then head -n {LONGEST + 1} /proc/net/ip_vs_conn; fi"
+
+_PROTOCOLS = frozenset(("IP", "TCP", "UDP", "SCTP", "ICMP", "AH", "ESP"))
+_IPV4_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One entry. A template of persistence has client port 0; ``state`` as ESTABLISHED, SYN_RECV, NONE."""
+    """One entry. A template of persistence has client port 0; ``state`` as ESTABLISHED, SYN_RECV, NONE.
+
+    A template of a firewall mark has protocol ``IP`` and the mark in place of the VIP: 0.0.0.1 for mark 1.
+    Source: net/netfilter/ipvs/ip_vs_core.c:ip_vs_sched_persist.
+    """
 
     protocol: str
     client: IPv4Address
@@ -24,5 +36,39 @@ class Connection:
 
     @property
     def template(self) -> bool:
-        """Whether it stands for all connections of a client. Source: net/netfilter/ipvs/ip_vs_core.c, ip_vs_sched_persist."""
+        """Whether it stands for all connections of a client. Source: ip_vs_core.c:ip_vs_sched_persist."""
         return self.client_port == 0
+
+
+def parse(text: str) -> tuple[Connection, ...]:
+    """Parse the output of :data:`COMMAND`; connections of IPv6 are left out.
+
+    Addresses and ports are hexadecimal in the order of the network, what follows the time is a persistence engine's.
+    A destination that was removed from the table stays in its entries until they expire (measured in the lab).
+    Source: net/netfilter/ipvs/ip_vs_conn.c:ip_vs_conn_seq_show.
+    """
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if not words or words[:2] == ["Pro", "FromIP"]:
+            continue
+        with understanding(line):
+            protocol, client, client_port, vip, port, server, server_port, state, expires, *_ = words
+            if protocol not in _PROTOCOLS:
+                raise Garbage(line, f"no protocol {protocol!r}")
+            if {len(client), len(vip), len(server)} != {_IPV4_DIGITS}:
+                continue
+            found.append(
+                Connection(
+                    protocol,
+                    IPv4Address(int(client, 16)),
+                    int(client_port, 16),
+                    IPv4Address(int(vip, 16)),
+                    int(port, 16),
+                    IPv4Address(int(server, 16)),
+                    int(server_port, 16),
+                    state,
+                    int(expires),
+                )
+            )
+    return tuple(found)

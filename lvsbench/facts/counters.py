@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lvsbench.facts._text import Garbage, understanding
 from lvsbench.facts.ipvs import Counters
 
 COMMAND = "cat /proc/net/dev"
-STACK = "cat /proc/net/snmp /proc/net/netstat"
+ROUTING = "cat /proc/net/stat/rt_cache 2>/dev/null || :"
+# Some kernels lack one or the other of the latter two.
+STACK = "cd /proc/net && { cat snmp netstat softnet_stat stat/rt_cache 2>/dev/null || [ -e snmp ]; }"
 # Not ip_vs_stats: that one, and ipvsadm, are brought up to date every 2 s only, this one counts live.
 # Source: net/netfilter/ipvs/ip_vs_est.c:estimation_timer; ip_vs_ctl.c:ip_vs_stats_percpu_show.
 IPVS = "if [ -e /proc/net/ip_vs_stats_percpu ]; then cat /proc/net/ip_vs_stats_percpu; fi"
+
+_SOFTNET = ("Processed", "Dropped", "TimeSqueeze")
+"""The first columns of ``softnet_stat``. Source: net/core/net-procfs.c:softnet_seq_show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +48,44 @@ def parse(text: str) -> dict[str, Interface]:
 
 
 def parse_stack(text: str) -> dict[str, int]:
-    """Parse ``/proc/net/snmp`` and ``netstat``, by the names of nstat(8): ``TcpExtListenDrops``, ``IpInAddrErrors``."""
-    found = {}
-    lines = text.splitlines()
-    for names, values in zip(lines[0::2], lines[1::2], strict=False):
-        with understanding(values):
-            group, *keys = names.split()
-            same, *numbers = values.split()
-            if same != group or not group.endswith(":") or len(keys) != len(numbers):
-                raise Garbage(values, f"not the values of {group}")
-            found.update({group[:-1] + key: int(number) for key, number in zip(keys, numbers, strict=True)})
+    """Parse the output of :data:`STACK`, or of :data:`ROUTING` alone, by the names of nstat(8): ``TcpExtListenDrops``.
+
+    nstat has no names for the rest: ``SoftnetDropped`` and ``RtCacheInMartianSrc`` are sums over all CPUs.
+    ICMP is counted by type, too, once one was seen: ``IcmpMsgInType3``.
+    """
+    found: dict[str, int] = {}
+    columns: list[str] = []
+    header: list[str] = []
+    for line in text.splitlines():
+        words = line.split()
+        with understanding(line):
+            if not words:
+                continue
+            if words[0] == "entries":
+                columns = words
+            elif columns:
+                _add(found, (f"RtCache{_camel(name)}" for name in columns[1:]), words[1:])
+            elif not words[0].endswith(":"):
+                _add(found, (f"Softnet{name}" for name in _SOFTNET), words[: len(_SOFTNET)])
+            elif not header:
+                header = words
+            else:
+                if words[0] != header[0] or len(words) != len(header):
+                    raise Garbage(line, f"not the values of {header[0]}")
+                group = words[0].removesuffix(":")
+                found |= {group + key: int(number) for key, number in zip(header[1:], words[1:], strict=True)}
+                header = []
     return found
+
+
+def _add(found: dict[str, int], names: Iterable[str], numbers: list[str]) -> None:
+    """Add the hexadecimal numbers of one CPU."""
+    for name, number in zip(names, numbers, strict=True):
+        found[name] = found.get(name, 0) + int(number, 16)
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def parse_ipvs(text: str) -> Counters | None:

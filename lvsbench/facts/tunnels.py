@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Any
+
+from lvsbench.facts import links
+from lvsbench.facts._text import rows, understanding, word
+
+# Asking for ports of fou loads fou where it is not there, and reading must not change a host.
+# Source: net/netlink/genetlink.c:ctrl_getfamily, request_module().
+PORTS = "if [ -e /sys/module/fou ]; then ip -j fou show; fi"
+COMMAND = f"{links.COMMAND} && {PORTS}"
+
+KINDS = frozenset(("ipip", "gre", "sit", "gretap", "erspan", "vti", "any"))
+"""Kinds of interfaces that unwrap IPv4. Source: ip-link(8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +46,41 @@ class Tunnels:
 
     interfaces: tuple[Tunnel, ...] = ()
     ports: tuple[FouPort, ...] = ()
+
+
+def parse(text: str) -> Tunnels:
+    """Parse the output of :data:`COMMAND`: all links, and below them the ports of foo-over-UDP where there are any.
+
+    Source: iproute2, ip/link_iptnl.c:iptunnel_print_opt, ip/tunnel.c:tnl_print_encap, ip/ipfou.c:print_fou_mapping.
+    """
+    first, _, second = text.strip().partition("\n")
+    return Tunnels(
+        tuple(found for row in rows(first) if (found := _tunnel(row)) is not None),
+        tuple(_port(row) for row in rows(second)),
+    )
+
+
+def _tunnel(row: dict[str, Any]) -> Tunnel | None:
+    with understanding(row):
+        info = row.get("linkinfo", {})
+        kind = word(info.get("info_kind", ""))
+        if kind not in KINDS:
+            return None
+        data = info.get("info_data", {})
+        return Tunnel(
+            word(row["ifname"]),
+            kind,
+            "UP" in row["flags"],
+            _end(data.get("local", "any")),
+            _end(data.get("remote", "any")),
+            word(data.get("encap", {}).get("type", "")),
+        )
+
+
+def _end(address: object) -> IPv4Address | None:
+    return None if address == "any" else IPv4Address(word(address))
+
+
+def _port(row: dict[str, Any]) -> FouPort:
+    with understanding(row):
+        return FouPort(int(row["port"]), "gue" in row, int(row.get("ipproto", 0)))

@@ -103,6 +103,8 @@ def node_files(cluster: Cluster, node: Node, ports: Sequence[Port], host_key: Ke
         "root/.ssh/authorized_keys": login.public + "\n",
         "etc/lvsbench/links": links_batch(ports),
     }
+    if node.role is Role.ROUTER:
+        files["etc/lvsbench/router"] = router_script(cluster, node)
     if node.role is Role.REAL_SERVER:
         files["etc/lvsbench/nginx.conf"] = NGINX.format(
             port=served_port(cluster, node.name), header=cluster.service.served_by, name=node.name
@@ -110,8 +112,21 @@ def node_files(cluster: Cluster, node: Node, ports: Sequence[Port], host_key: Ke
     return {path: text.encode() for path, text in files.items()}
 
 
+def router_script(cluster: Cluster, router: Node) -> str:
+    """Return what makes a node a router: it forwards, and it is where the packets into a slow segment are held back.
+
+    A packet waits in the queue of the interface that the router sends it by, so a delay is that of one direction.
+    Source: tc-netem(8).
+    """
+    lines = ["echo 1 >/proc/sys/net/ipv4/ip_forward"]
+    for interface, link in router.links.items():
+        if delay_ms := cluster.segments[link.segment].delay_ms:
+            lines += ["modprobe sch_netem", f"tc qdisc add dev {interface} root netem delay {delay_ms:g}ms"]
+    return "\n".join(lines) + "\n"
+
+
 def links_batch(ports: Sequence[Port]) -> str:
-    """Return what ``ip -batch`` does in a node: name the interfaces as the topology does, give addresses, set them up.
+    """Return what ``ip -batch`` does in a node: name the interfaces as the topology does, then each port's commands.
 
     The kernel calls its interfaces vec0, vec1, ... in the order of the boot line. They are renamed twice, since the
     topology may use one of these names for another of them.
@@ -120,8 +135,7 @@ def links_batch(ports: Sequence[Port]) -> str:
     lines += [f"link set vec{index} name lvsbench{index}" for index in range(len(ports))]
     for index, port in enumerate(ports):
         lines.append(f"link set lvsbench{index} name {port.interface}")
-        lines.append(f"addr add {port.address} brd + dev {port.interface}")
-        lines.append(f"link set {port.interface} up")
+        lines += port.commands()
     return "\n".join(lines) + "\n"
 
 

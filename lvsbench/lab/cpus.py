@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lvsbench.cluster import Cluster, Role
+from lvsbench.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class CpuPlan:
 
 
 def plan_cpus(cluster: Cluster, available: Sequence[int] | None = None) -> CpuPlan:
-    """Give the director a CPU alone, and spread real servers and client over the others.
+    """Give the active director a CPU alone, and spread all others over the rest.
 
-    With two CPUs the real servers and the client share the second. From three on the client gets CPUs of its own, as
-    many as the real servers leave over.
+    With two CPUs all others share the second. From three on the client gets CPUs of its own, as many as the real
+    servers, the routers and the directors that stand by leave over.
 
     Args:
         cluster: the nodes.
@@ -38,14 +38,12 @@ def plan_cpus(cluster: Cluster, available: Sequence[int] | None = None) -> CpuPl
     """
     cpus = sorted(os.sched_getaffinity(0) if available is None else available)
     director, rest = cpus[0], cpus[1:] or cpus
-    servers = [
-        name for name, node in cluster.nodes.items() if node.role is not Role.DIRECTOR and name != cluster.client.name
-    ]
-    own = max(1, len(rest) - len(servers))
+    guests = [name for name in cluster.nodes if name not in (cluster.director.name, cluster.client.name)]
+    own = max(1, len(rest) - len(guests))
     client = rest[:own]
     others = rest[own:] or rest
     nodes: dict[str, tuple[int, ...]] = {cluster.director.name: (director,), cluster.client.name: tuple(client)}
-    nodes.update({name: (others[index % len(others)],) for index, name in enumerate(servers)})
+    nodes.update({name: (others[index % len(others)],) for index, name in enumerate(guests)})
     return CpuPlan({name: nodes[name] for name in cluster.nodes})
 
 

@@ -3,6 +3,7 @@
 #
 # The node must look like a plain Debian host that lvsbench has never seen: no IPVS, no VIP, every sysctl as the kernel
 # made it. So this file loads no module but overlay, and writes no sysctl. What a mode needs, the drivers do over SSH.
+# A router alone is more than that from the start: the network is there before anybody looks at the cluster.
 # A failure here ends process 1: the kernel panics, its process ends, and the console says at which command.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -34,6 +35,9 @@ umount -l /mnt
 
 hostname -F /etc/hostname
 ip -batch /etc/lvsbench/links
+if [ -e /etc/lvsbench/router ]; then
+    . /etc/lvsbench/router
+fi
 /usr/sbin/sshd
 if [ -e /etc/lvsbench/nginx.conf ]; then
     nginx -c /etc/lvsbench/nginx.conf

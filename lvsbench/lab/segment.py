@@ -24,7 +24,11 @@ MANAGEMENT = "mgmt0"
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An interface of a node. ``outside`` is its other end, a tap or veth in the wiring's namespace."""
+    """An interface of a node.
+
+    ``outside`` is its other end, a tap or veth in the wiring's namespace; ``gateway`` the node's default gateway, where
+    it is on this interface.
+    """
 
     node: str
     interface: str
@@ -32,6 +36,12 @@ class Port:
     mac: str
     bridge: str
     outside: str
+    gateway: IPv4Address | None = None
+
+    def commands(self) -> list[str]:
+        """Return what ``ip -batch`` does once the interface is there: its address, its state, the default route."""
+        lines = [f"addr add {self.address} brd + dev {self.interface}", f"link set {self.interface} up"]
+        return lines + ([f"route add default via {self.gateway} dev {self.interface}"] if self.gateway else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,8 @@ def plan_wiring(cluster: Cluster) -> Wiring:
         for index, (interface, link) in enumerate(node.links.items()):
             address = cluster.interface(node, link.segment)
             mac = link.mac or derived_mac(f"{name} {interface}")
-            ports.append(Port(name, interface, address, mac, bridges[link.segment], f"n{number}p{index}"))
+            gateway = node.gateway if node.gateway is not None and node.gateway in address.network else None
+            ports.append(Port(name, interface, address, mac, bridges[link.segment], f"n{number}p{index}", gateway))
         address = IPv4Interface((network.network_address + number, network.prefixlen))
         ports.append(Port(name, MANAGEMENT, address, derived_mac(f"{name} management"), "mgmt", f"n{number}m"))
     return Wiring(bridges, tuple(ports))
@@ -137,8 +148,7 @@ class Fabric:
                 f"link add {port.interface} address {port.mac} type veth "
                 f'peer name {port.outside} netns "{self.namespace}"'
             )
-            here.append(f"addr add {port.address} brd + dev {port.interface}")
-            here.append(f"link set {port.interface} up")
+            here += port.commands()
             there.append(f"link set {port.outside} master {port.bridge} up")
         run(["ip", "-batch", "-"], "the client's interfaces were not made", stdin="\n".join(here) + "\n")
         self.run("ip", "-batch", "-", stdin="\n".join(there) + "\n")

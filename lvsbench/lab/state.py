@@ -147,11 +147,12 @@ def stat_fields(pid: int, proc: Path = Path("/proc")) -> list[str] | None:
 def same_wiring(one: Cluster, other: Cluster) -> bool:
     """Return whether a lab booted for one cluster is a lab for the other too.
 
-    Scheduler, weights and VIP are set by the drivers and may differ; links and the ports of nginx are given at boot.
+    Scheduler, weights and VIP are set by the drivers and may differ; links, gateways and the ports of nginx are given
+    at boot.
     """
 
     def booted(cluster: Cluster) -> object:
-        nodes = {name: (node.role, node.links) for name, node in cluster.nodes.items()}
+        nodes = {name: (node.role, node.links, node.gateway) for name, node in cluster.nodes.items()}
         ports = {name: server.port or cluster.service.port for name, server in cluster.service.real_servers.items()}
         return cluster.segments, nodes, ports, cluster.service.served_by
 

@@ -17,11 +17,13 @@ Source: net/netfilter/ipvs/ip_vs_xmit.c (ip_vs_nat_xmit, ip_vs_dr_xmit, ip_vs_tu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lvsbench.cluster import Cluster, Mode, Node, Role
+from lvsbench.cluster import Cluster, Mode, Role
+from lvsbench.examine.hops import ERROR, Sighting, draw
+from lvsbench.examine.view import Flow
 from lvsbench.results import Hop, Proof
 
 
@@ -32,30 +34,25 @@ class Evidence:
     Attributes:
         forwards: the Forward column of the service's destinations, in the order of the table.
         in_bytes, out_bytes: what IPVS counted for the service since it was set up.
-        answers: the proving requests, as ``probes.path`` gives them.
-        packets: the packets that each node captured, as ``probes.path`` gives them; a node that could not capture is
-            missing.
+        flows: the proving requests, followed.
+        blind: nodes that could not capture.
         macs: MAC address to node and interface.
     """
 
     forwards: Sequence[str]
     in_bytes: int
     out_bytes: int
-    answers: Sequence[Mapping[str, Any]]
-    packets: Mapping[str, Sequence[Mapping[str, Any]]]
+    flows: Sequence[Flow]
+    blind: Sequence[str]
     macs: Mapping[str, tuple[str, str]]
 
 
 def judge(cluster: Cluster, mode: Mode, seen: Evidence) -> Proof:
     """Hold what was seen against what the mode must look like."""
-    answered = [answer for answer in seen.answers if answer["error"] is None and _is_ok(answer["status"])]
-    replies = [
-        packet
-        for packet in seen.packets.get(cluster.client.name, [])
-        if packet["destination"] == str(cluster.client.address) and packet["payload_bytes"] > 0
-    ]
-    macs = sorted({packet["source_mac"] for packet in replies})
-    hops = _follow(cluster, seen, answered)
+    answered = [flow for flow in seen.flows if flow.ok]
+    replies = [packet for flow in seen.flows for packet in flow.replies(cluster.client.name) if packet.payload_bytes]
+    macs = sorted({packet.source_mac for packet in replies})
+    hops = [_hop(each) for each in draw(answered[0], payload=True) if each.direction != ERROR] if answered else []
     wrapped = sorted({hop.encapsulation for hop in hops if hop.encapsulation})
     proof = Proof(
         mode=mode.value,
@@ -67,8 +64,8 @@ def judge(cluster: Cluster, mode: Mode, seen: Evidence) -> Proof:
         reply_macs=macs,
         reply_from=",".join(_owner(seen, mac) for mac in macs) or None,
         encapsulation=",".join(wrapped) or None,
-        served=_count(str(answer["served_by"]) for answer in answered if answer["served_by"]),
-        blind=[node.name for node in (cluster.director, *cluster.real_servers) if node.name not in seen.packets],
+        served=Counter(flow.served_by for flow in answered if flow.served_by),
+        blind=[name for name in cluster.nodes if name in seen.blind],
         hops=hops,
     )
     problems = [*_answers(cluster, seen, proof), *_ipvs(mode, proof), *_path(cluster, mode, proof)]
@@ -76,16 +73,15 @@ def judge(cluster: Cluster, mode: Mode, seen: Evidence) -> Proof:
 
 
 def _answers(cluster: Cluster, seen: Evidence, proof: Proof) -> Iterable[str]:
-    failed = [answer for answer in seen.answers if answer["error"] or not _is_ok(answer["status"])]
+    failed = [flow for flow in seen.flows if not flow.ok]
     if failed:
-        why = failed[0]["error"] or failed[0]["status"]
-        yield f"{len(failed)} of {len(seen.answers)} proving requests failed: {why}"
+        yield f"{len(failed)} of {len(seen.flows)} proving requests failed: {failed[0].outcome}, {failed[0].error}"
     # The other schedulers may rightly send one client, or one request at a time, to one real server.
     if cluster.service.scheduler not in ("rr", "wrr", "lc", "wlc") or not proof.served:
         return
     for node in cluster.real_servers:
         if cluster.service.real_servers[node.name].weight > 0 and node.name not in proof.served:
-            yield f"{node.name} answered none of {len(seen.answers)} proving requests"
+            yield f"{node.name} answered none of {len(seen.flows)} proving requests"
 
 
 def _ipvs(mode: Mode, proof: Proof) -> Iterable[str]:
@@ -124,75 +120,26 @@ def _path(cluster: Cluster, mode: Mode, proof: Proof) -> Iterable[str]:
             yield f"the request reached {hop.node} addressed to {hop.destination}"
 
 
-def _follow(cluster: Cluster, seen: Evidence, answered: Sequence[Mapping[str, Any]]) -> list[Hop]:
-    """Follow the request and the reply of the first answered connection from node to node."""
-    if not answered:
-        return []
-    port = answered[0]["source_port"]
-    client = str(cluster.client.address)
-    hops: list[Hop] = []
-    for name, packets in seen.packets.items():
-        node = cluster.nodes[name]
-        for packet in _once(packets):
-            if packet["payload_bytes"] == 0:
-                continue
-            if (packet["source"], packet["source_port"]) == (client, port):
-                hops.append(_hop(node, "request", packet, seen))
-            elif (packet["destination"], packet["destination_port"]) == (client, port):
-                hops.append(_hop(node, "reply", packet, seen))
-    return sorted(hops, key=lambda hop: (hop.direction != "request", _rank(cluster, hop), hop.time_s))
-
-
-def _once(packets: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    """Yield the first packet of each kind: a response of many segments takes one way."""
-    known = set()
-    for packet in packets:
-        kind = tuple(packet[key] for key in ("source_mac", "destination_mac", "source", "destination", "source_port"))
-        kind = (*kind, packet["destination_port"], packet["encapsulation"], packet["payload_bytes"] > 0)
-        if kind not in known:
-            known.add(kind)
-            yield packet
-
-
-def _hop(node: Node, direction: str, packet: Mapping[str, Any], seen: Evidence) -> Hop:
-    interface = next(
-        (seen.macs[mac][1] for mac in (packet["source_mac"], packet["destination_mac"])
-         if seen.macs.get(mac, ("", ""))[0] == node.name),
-        next(iter(node.links)),
-    )  # fmt: skip
+def _hop(seen: Sighting) -> Hop:
+    packet = seen.packet
+    outer_source, outer_destination = packet.outer_source, packet.outer_destination
     return Hop(
-        node=node.name,
-        interface=interface,
-        direction=direction,
-        time_s=packet["time_s"],
-        source_mac=packet["source_mac"],
-        destination_mac=packet["destination_mac"],
-        source=packet["source"],
-        destination=packet["destination"],
-        ttl=packet["ttl"],
-        encapsulation=packet["encapsulation"],
-        outer_source=packet["outer_source"],
-        outer_destination=packet["outer_destination"],
-        outer_ttl=packet["outer_ttl"],
+        node=packet.node,
+        interface=packet.interface,
+        direction=seen.direction,
+        # Clocks of different nodes do not agree to the microseconds that count here, so none is compared with another.
+        time_s=seen.since_s or 0.0,
+        source_mac=packet.source_mac,
+        destination_mac=packet.destination_mac,
+        source=str(packet.source),
+        destination=str(packet.destination),
+        ttl=packet.ttl,
+        encapsulation=packet.encapsulation,
+        outer_source=None if outer_source is None else str(outer_source),
+        outer_destination=None if outer_destination is None else str(outer_destination),
+        outer_ttl=packet.outer_ttl,
     )
-
-
-def _rank(cluster: Cluster, hop: Hop) -> int:
-    """Return where a node stands on the way: clocks of different nodes do not agree well enough to sort by."""
-    place = {Role.CLIENT: 0, Role.DIRECTOR: 1, Role.REAL_SERVER: 2}[cluster.nodes[hop.node].role]
-    return place if hop.direction == "request" else -place
 
 
 def _owner(seen: Evidence, mac: str) -> str:
     return seen.macs.get(mac, (f"unknown host {mac}", ""))[0]
-
-
-def _is_ok(status: str | None) -> bool:
-    return status is not None and status.startswith("HTTP/1.") and " 200" in status
-
-
-def _count(names: Iterable[str]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for name in names:
-        counted[name] = counted.get(name, 0) + 1
-    return counted

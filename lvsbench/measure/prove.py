@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
-from lvsbench.cluster import Cluster, Mode, Node
-from lvsbench.errors import CommandFailed
+from lvsbench.cluster import Cluster, Mode
+from lvsbench.examine.path import Request, follow
+from lvsbench.examine.view import Flow
 from lvsbench.facts import ask, ipvs
 from lvsbench.measure.proof import Evidence, judge
 from lvsbench.results import Proof
-from lvsbench.shell import LocalShell, Process, Shells, in_parallel, until_closed
+from lvsbench.shell import Shells
 
 REQUEST_S = 3.0
-CAPTURE_START_S = 5.0
-CAPTURE_END_S = 10.0
 # IPVS brings the numbers that ipvsadm shows up to date every 2 s.
 # Source: include/net/ip_vs.h, IPVS_EST_TICK; net/netfilter/ipvs/ip_vs_est.c.
 COUNTERS_S = 2.6
-# Enough of each packet for Ethernet, a tunnel's headers, IP and TCP with options.
-SNAP_BYTES = 192
-CAPTURE_PACKETS = 5000
 
 
 def targets(cluster: Cluster, mode: Mode) -> list[tuple[str, int]]:
@@ -59,99 +51,22 @@ def prove(
         NodeLost: a node stopped answering.
         CommandFailed: the probe could not run on the client.
     """
-    with _capturing(shells, cluster) as captures:
-        answer = _request(shells, cluster, mode, path)
-        counted_by_s = time.monotonic() + COUNTERS_S
-    packets = {cluster.client.name: answer["packets"]}
-    packets |= in_parallel(
-        {name: partial(_decode, evidence / f"{mode.value}-{name}.pcap", raw) for name, raw in captures.items()}
-    )
-    table, counted = _ipvs(shells, cluster, mode, counted_by_s)
-    seen = Evidence(table, counted[0], counted[1], answer["requests"], packets, macs)
-    return judge(cluster, mode, seen)
-
-
-def _request(shells: Shells, cluster: Cluster, mode: Mode, path: str) -> Any:
-    client = cluster.client
     requests = max(8, 4 * len(cluster.service.real_servers))
-    spec = {
-        "do": "request",
-        "interface": _interface(cluster, client),
-        "targets": targets(cluster, mode),
-        "path": path,
-        "requests": requests,
-        "served_by": cluster.service.served_by,
-        "timeout_s": REQUEST_S,
-    }
-    command = f"{shlex.quote(client.interpreter)} -m lvsbench.probes.path"
-    deadline_s = 15 + REQUEST_S * requests
-    result = shells[client.name].run(command, stdin=json.dumps(spec), timeout_s=deadline_s)
-    result.check(
-        "the path probe failed",
-        f"It needs lvsbench and the right to capture packets (root or CAP_NET_RAW) on {client.name};"
-        " see docs/nodes.md#client",
-    )
-    return _answer(client.name, command, result.stdout)
+    asked = [
+        Request(IPv4Address(host), port, path=path, statuses=(200, 200))
+        for host, port in islice(cycle(targets(cluster, mode)), requests)
+    ]
 
+    counted_by_s = 0.0
 
-def _answer(node: str, command: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise CommandFailed(node, "the path probe did not answer JSON", command=command, answer=text[:500]) from error
+    def once(sent: Sequence[Flow]) -> Sequence[Request]:
+        nonlocal counted_by_s
+        counted_by_s = time.monotonic() + COUNTERS_S
+        return () if sent else asked
 
-
-def _interface(cluster: Cluster, node: Node) -> str:
-    """Return the interface that a node's cluster traffic passes: the VIP's segment, or its first link."""
-    found = node.on(cluster.vip_segment)
-    return found[0] if found else next(iter(node.links))
-
-
-@contextmanager
-def _capturing(shells: Shells, cluster: Cluster) -> Iterator[dict[str, bytes]]:
-    """Capture on the director and the real servers; the mapping is filled when the block ends."""
-    ports = {cluster.service.port} | {server.port for server in cluster.service.real_servers.values() if server.port}
-    # --immediate-mode: otherwise packets wait in the kernel for a second, and are lost when tcpdump ends (measured).
-    options = f"-n -s {SNAP_BYTES} -c {CAPTURE_PACKETS} --immediate-mode -U -w -"
-    wanted = " or ".join([*(f"tcp port {port}" for port in sorted(ports)), "ip proto 4", "ip proto 47"])
-    nodes = [cluster.director, *cluster.real_servers]
-    captured: dict[str, bytes] = {}
-    processes: dict[str, Process] = {}
-    try:
-        for node in nodes:
-            interface = _interface(cluster, node)
-            processes[node.name] = shells[node.name].start(
-                "PATH=$PATH:/usr/sbin:/sbin; "
-                + until_closed(f"tcpdump -i {shlex.quote(interface)} {options} '{wanted}'")
-            )
-        able = [name for name, process in processes.items() if _listens(process)]
-        yield captured
-        for name in able:
-            processes[name].finish()
-        captured |= {name: processes[name].read_all(CAPTURE_END_S) for name in able}
-    finally:
-        for process in processes.values():
-            process.close()
-
-
-def _listens(process: Process) -> bool:
-    """Wait until tcpdump says that it listens; False where it cannot (not installed, not allowed)."""
-    deadline = time.monotonic() + CAPTURE_START_S
-    while time.monotonic() < deadline:
-        said = process.errors()
-        if "listening on" in said:
-            return True
-        if "not found" in said or "permission" in said:
-            return False
-        time.sleep(0.01)
-    return False
-
-
-def _decode(file: Path, raw: bytes) -> Any:
-    file.write_bytes(raw)
-    command = f"{shlex.quote(sys.executable)} -m lvsbench.probes.path"
-    result = LocalShell("controller").run(command, stdin=json.dumps({"do": "decode", "file": str(file.resolve())}))
-    return _answer("controller", command, result.check(f"{file.name} cannot be read").stdout)["packets"]
+    seen = follow(shells, cluster, once, macs, evidence, prefix=f"{mode.value}-", timeout_s=REQUEST_S)
+    forwards, counted = _ipvs(shells, cluster, mode, counted_by_s)
+    return judge(cluster, mode, Evidence(forwards, counted[0], counted[1], seen.flows, tuple(seen.blind), macs))
 
 
 def _ipvs(shells: Shells, cluster: Cluster, mode: Mode, counted_by_s: float) -> tuple[list[str], tuple[int, int]]:

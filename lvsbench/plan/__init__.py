@@ -7,24 +7,40 @@ works from the journal alone after the controller was killed at any moment.
 
 from lvsbench.plan.apply import apply, snapshot
 from lvsbench.plan.change import Change
+from lvsbench.plan.firewall import FilterPolicy, FilterRule
 from lvsbench.plan.journal import NAME as JOURNAL
 from lvsbench.plan.journal import Batch, Journal, open_journals
+from lvsbench.plan.modules import NoModule
+from lvsbench.plan.network import AddressOrder, ForeignHost, Forgotten, FouPort, Learnt, Neighbour, Parameter
 from lvsbench.plan.plan import Plan, Row, Step
+from lvsbench.plan.processes import HeldConnections, WebServer
 from lvsbench.plan.restore import Restored, restore
-from lvsbench.plan.service import IpvsService
+from lvsbench.plan.service import IpvsService, NoIpvsService
 from lvsbench.plan.settings import Address, LinkUp, Module, Route, Setting, Sysctl
 from lvsbench.plan.verify import Difference, verify
 
 __all__ = [
     "JOURNAL",
     "Address",
+    "AddressOrder",
     "Batch",
     "Change",
     "Difference",
+    "FilterPolicy",
+    "FilterRule",
+    "ForeignHost",
+    "Forgotten",
+    "FouPort",
+    "HeldConnections",
     "IpvsService",
     "Journal",
+    "Learnt",
     "LinkUp",
     "Module",
+    "Neighbour",
+    "NoIpvsService",
+    "NoModule",
+    "Parameter",
     "Plan",
     "Restored",
     "Route",
@@ -32,6 +48,7 @@ __all__ = [
     "Setting",
     "Step",
     "Sysctl",
+    "WebServer",
     "apply",
     "open_journals",
     "restore",

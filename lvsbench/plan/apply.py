@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lvsbench import facts
 from lvsbench.errors import NodeError
 from lvsbench.facts import State
 from lvsbench.plan.change import run
 from lvsbench.plan.journal import Batch, Journal
+from lvsbench.plan.looks import read
 from lvsbench.plan.plan import Plan
 from lvsbench.shell import Shell, in_parallel
 
@@ -25,7 +25,10 @@ def snapshot(shells: Mapping[str, Shell], plan: Plan | None = None) -> dict[str,
         NodeError: a node could not be read.
     """
     return in_parallel(
-        {name: partial(facts.read, shell, plan.modules(name) if plan else ()) for name, shell in shells.items()}
+        {
+            name: partial(read, shell, plan.modules(name) if plan else (), looks=plan is not None and plan.looks)
+            for name, shell in shells.items()
+        }
     )
 
 
@@ -61,6 +64,8 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
     for number, step in enumerate(plan.steps, 1):
         for node in step.nodes:
             for change in plan.changes(step, node, after[node]):
+                if change.act:
+                    continue
                 raise NodeError(
                     node,
                     f"{change.what} has not taken: it is {change.before}, not {change.after}",

@@ -35,6 +35,7 @@ class Change:
         do: commands for ``sh``, in order.
         undo: commands that put back what was read, in order. They may run when ``do`` never did, and more than once.
         loads: the modules that ``do`` may load.
+        act: whether it is something done once, of which nothing stays to be seen: a cache that is emptied.
     """
 
     node: str
@@ -45,6 +46,7 @@ class Change:
     do: tuple[str, ...]
     undo: tuple[str, ...]
     loads: tuple[str, ...] = ()
+    act: bool = False
 
 
 def when(condition: str, command: str) -> str:

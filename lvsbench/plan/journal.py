@@ -23,6 +23,7 @@ from lvsbench.cluster import Cluster, Mode
 from lvsbench.errors import ResultsError, UsageError
 from lvsbench.facts import State
 from lvsbench.plan.change import Change
+from lvsbench.plan.looks import has_looks
 
 NAME = "journal.jsonl"
 SCHEMA = 1
@@ -64,6 +65,8 @@ class Journal:
                 )
             self.run_id: str = header["run_id"]
             self.mode = Mode(header["mode"])
+            self.fault = str(header.get("fault", ""))
+            """The fault that was injected into the mode, "" for the mode itself."""
             self.began: str = header["time"]
             self.cluster = Cluster.model_validate(header["cluster"])
             self.before: Mapping[str, State] = {node: facts.parse(node, raw) for node, raw in header["before"].items()}
@@ -74,7 +77,9 @@ class Journal:
             ) from error
 
     @classmethod
-    def begin(cls, path: Path, cluster: Cluster, mode: Mode, before: Mapping[str, State], run_id: str) -> Self:
+    def begin(
+        cls, path: Path, cluster: Cluster, mode: Mode, before: Mapping[str, State], run_id: str, fault: str = ""
+    ) -> Self:
         """Begin a section in a file, made if it is not there, and wait until it is on the disk.
 
         Args:
@@ -83,6 +88,7 @@ class Journal:
             mode: what will be set up.
             before: the state of every node, as :func:`lvsbench.plan.snapshot` returns it.
             run_id: the run it belongs to.
+            fault: what is injected into the mode, where this is not the mode itself.
 
         Raises:
             UsageError: the file's last section is open: something is still set up.
@@ -100,6 +106,7 @@ class Journal:
             "run_id": run_id,
             "version": __version__,
             "mode": mode.value,
+            **({"fault": fault} if fault else {}),
             "cluster": cluster.model_dump(mode="json"),
             "before": {node: dict(state.raw) for node, state in before.items()},
         }
@@ -118,6 +125,11 @@ class Journal:
         records = _read(path)
         begins = [index for index, record in enumerate(records) if record["record"] == "begin"]
         return cls(path, records[begins[-1] :]) if begins else None
+
+    @property
+    def looks(self) -> bool:
+        """Whether the state before has what only faults touch."""
+        return any(has_looks(state) for state in self.before.values())
 
     @property
     def restored(self) -> bool:

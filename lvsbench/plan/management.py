@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from lvsbench.cluster import Node
 from lvsbench.errors import UsageError
 from lvsbench.facts import State
+from lvsbench.plan.network import AddressOrder
 from lvsbench.plan.settings import Address, LinkUp, Route, Setting
 
 
@@ -25,7 +26,7 @@ def refuse(setting: Setting, node: Node, seen: State) -> None:
         return
     ends = list(_ends(node, seen))
     match setting:
-        case LinkUp():
+        case LinkUp() | AddressOrder():
             touched = any(
                 address.interface == setting.interface and address.address.ip in ends for address in seen.addresses
             )

@@ -40,11 +40,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a mode needs on a cluster, in order."""
+    """Everything that a mode needs on a cluster, in order.
+
+    ``looks``: whether its settings touch what no mode does, so that a snapshot needs :data:`lvsbench.plan.looks.LOOKS`.
+    """
 
     mode: Mode
     cluster: Cluster
     steps: tuple[Step, ...]
+    looks: bool = False
 
     @property
     def nodes(self) -> tuple[str, ...]:

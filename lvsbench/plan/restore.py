@@ -10,11 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
-from lvsbench import facts
 from lvsbench.cluster import Node
 from lvsbench.errors import NodeError, ResultsError
 from lvsbench.plan.change import run
 from lvsbench.plan.journal import Batch, Journal
+from lvsbench.plan.looks import read
 from lvsbench.plan.verify import Difference, verify
 from lvsbench.shell import Shell, in_parallel, open_shell
 
@@ -72,7 +72,7 @@ def restore(
             batches = {batch.node: batch for batch in group}
             undone = work.each({node: partial(_undo, batch) for node, batch in batches.items()})
             journal.note("undone", [batches[node] for node in undone])
-        after = work.each(dict.fromkeys(touched, facts.read))
+        after = work.each(dict.fromkeys(touched, partial(read, looks=journal.looks)))
     finally:
         work.close()
     work.complain(path, touched)

@@ -68,6 +68,36 @@ class IpvsService:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NoIpvsService:
+    """No virtual service of this name, whatever it balances."""
+
+    node: str
+    selector: tuple[str, ...]
+    reason: str
+
+    @property
+    def what(self) -> str:
+        """The service."""
+        return f"IPVS service {' '.join(self.selector)}"
+
+    @property
+    def wanted(self) -> str:
+        """None such."""
+        return ABSENT
+
+    def diff(self, seen: State) -> Change | None:
+        """Compare with the table; put back the service with every destination that was read."""
+        old = next((service for service in seen.services if service.selector == self.selector), None)
+        if old is None:
+            return None
+        gone = f"! {_listed(f'-A {_selector(old)} ')}"
+        undo = [when(gone, _command("-A", old, "-s", old.scheduler, *old.options))]
+        undo += [_put_back(old, destination) for destination in old.destinations]
+        do = (_command("-D", old),)
+        return Change(self.node, self.what, _shown(old), self.wanted, self.reason, do, tuple(undo))
+
+
 def _selector(service: ipvs.Service) -> str:
     return " ".join(service.selector)
 

@@ -113,7 +113,7 @@ class Address:
             return None
         add = f"ip addr add {self.address} dev {shlex.quote(self.interface)}"
         delete = f"ip addr del {self.address} dev {shlex.quote(self.interface)}"
-        undo = (when(_holds(self.interface, self.address), delete),) if self.present else self._put_back(seen)
+        undo = (when(holds(self.interface, self.address), delete),) if self.present else self._put_back(seen)
         before = "present" if found else ABSENT
         do = add if self.present else delete
         return Change(self.node, self.what, before, self.wanted, self.reason, (do,), undo)
@@ -132,31 +132,31 @@ class Address:
         ]
         interface = shlex.quote(self.interface)
         clear = [
-            when(_holds(self.interface, has.address), f"ip addr del {has.address} dev {interface}") for has in subnet
+            when(holds(self.interface, has.address), f"ip addr del {has.address} dev {interface}") for has in subnet
         ]
         # The kernel says by itself which are secondary: those after the first of a subnet.
-        add = [f"ip addr add {_quoted(has.spec)}" for has in subnet]
-        return (*clear, *add, *_routes_of(self.interface, seen))
+        add = [f"ip addr add {quoted(has.spec)}" for has in subnet]
+        return (*clear, *add, *routes_of(self.interface, seen))
 
 
-def _holds(interface: str, address: IPv4Interface) -> str:
+def holds(interface: str, address: IPv4Interface) -> str:
     """Return the condition that an interface is there and has an address with this very prefix length."""
     name = shlex.quote(interface)
     exists = f"[ -e {shlex.quote(f'/sys/class/net/{interface}')} ]"
     return f"{exists} && ip -4 -o addr show dev {name} | grep -qF -e {shlex.quote(f'inet {address} ')}"
 
 
-def _routes_of(interface: str, seen: State) -> list[str]:
+def routes_of(interface: str, seen: State) -> list[str]:
     """Return the commands that bring back the routes of an interface, except those that the kernel makes itself.
 
     Nearest first: a gateway must be reachable before a route through it is taken.
     """
     lost = [route for route in seen.routes if route.interface == interface and "proto kernel" not in route.text]
     lost.sort(key=lambda route: route.via is not None)
-    return [f"ip route replace {_quoted(route.text)}" for route in lost]
+    return [f"ip route replace {quoted(route.text)}" for route in lost]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Quote words that a node printed, one by one, so that they are arguments and nothing else."""
     return shlex.join(text.split())
 
@@ -190,7 +190,7 @@ class Route:
         rivals = [route for route in seen.routes if self._is_rival(route)]
         if not self.present:
             return self._remove(rivals)
-        way = f"{_destination(self.destination)} {_quoted(self.wanted)}"
+        way = f"{_destination(self.destination)} {quoted(self.wanted)}"
         if not rivals:
             find = f"ip -4 -o route show table main exact {self.destination}"
             there = f"{find} | grep -qF -e {shlex.quote(f'{self.wanted} ')}"
@@ -206,7 +206,7 @@ class Route:
                 answer=old.text,
                 advice="A routing daemon made it; take it out of the daemon's configuration for the time of the run.",
             )
-        return self._change(old.text, f"ip route replace {way}", f"ip route replace {_quoted(old.text)}")
+        return self._change(old.text, f"ip route replace {way}", f"ip route replace {quoted(old.text)}")
 
     def _is_rival(self, route: routes.Route) -> bool:
         words = route.text.split()
@@ -216,7 +216,7 @@ class Route:
     def _remove(self, rivals: list[routes.Route]) -> Change | None:
         if not rivals:
             return None
-        texts = [_quoted(route.text) for route in rivals]
+        texts = [quoted(route.text) for route in rivals]
         return Change(
             self.node,
             self.what,
@@ -265,7 +265,7 @@ class LinkUp:
         exists = f"[ -e {shlex.quote(f'/sys/class/net/{self.interface}')} ]"
         undo = [when(exists, self._set(not self.up))] if before is not None else []
         if before:
-            undo += _routes_of(self.interface, seen)
+            undo += routes_of(self.interface, seen)
         shown = ABSENT if before is None else _up(before)
         return Change(self.node, self.what, shown, self.wanted, self.reason, (self._set(self.up),), tuple(undo))
 

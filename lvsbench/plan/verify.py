@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lvsbench.facts import State, addresses, sysctls
+from lvsbench.plan import looks
 from lvsbench.plan.settings import ABSENT
 
 PRESENT = "present"
@@ -35,7 +36,8 @@ class Difference:
 def verify(before: Mapping[str, State], after: Mapping[str, State]) -> list[Difference]:
     """Compare the nodes that are in both: addresses, links, routes of all tables, rules, sysctls, modules, IPVS table.
 
-    What changes by itself is left out: lifetimes of addresses, carrier, neighbours, counters, references to modules.
+    After a fault also what is in :data:`lvsbench.plan.looks.LOOKS`. What changes by itself is left out: lifetimes of
+    addresses, carrier, neighbours, counters, references to modules.
     """
     return [
         difference
@@ -73,7 +75,7 @@ def _things(state: State) -> dict[str, str]:
         things[name] = " ".join([service.scheduler, *service.options])
         for destination in service.destinations:
             things[f"{name} {destination.name}"] = " ".join(destination.spec[2:])
-    return things
+    return things | looks.things(state)
 
 
 def _shown(address: addresses.Address) -> str:

@@ -1,107 +1,216 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""See which way requests take: send a few, capture them on the client; and read captures that nodes made.
+"""Send requests from the client, side by side, and say what became of each.
 
 A program of its own: ``python -m lvsbench.probes.path`` reads one JSON object from standard input and answers with one
-on standard output.
+on standard output. It needs no privilege, and nothing but Python.
 
-``{"do": "request", "interface": "eth0", "targets": [["192.168.127.100", 80]], "path": "/1k", "requests": 8,
-"served_by": "X-Served-By", "timeout_s": 3}`` sends them to the targets in turn, each on a connection of its own,
-and answers ``{"requests": [{"source_port", "status", "served_by", "error"}], "packets": [...]}``.
+``{"asks": [{"host": "192.168.127.100", "port": 80, "kind": "get", "path": "/", "statuses": [200, 499]}, ...],
+"served_by": "X-Served-By", "timeout_s": 2.0}`` opens all connections at once, in this order, and answers
+``{"answers": [{"source", "source_port", "outcome", "error", "served_by", "elapsed_s"}, ...]}``, one for each ask.
 
-``{"do": "decode", "file": "director.pcap"}`` answers ``{"packets": [...]}``.
-
-Packets are as :func:`lvsbench.probes.packets.describe` gives them. Needs CAP_NET_RAW for the capture.
+``kind``: ``get``; ``post`` (with a body of several full segments); ``connect`` (nothing is sent, the connection is
+closed as soon as it is there). ``outcome``: ok, refused, timeout, reset, unreachable, early-close (the connection ended
+before the response did), status (no HTTP status, or one outside ``statuses``). ``timeout_s`` is for the connection to
+be there, and then for anything new to come.
 """
 
 from __future__ import annotations
 
-import itertools
+import errno
 import json
-import logging
+import os
+import re
+import selectors
 import socket
 import sys
-import threading
 import time
-from pathlib import Path
 from typing import Any
 
-# scapy warns about IPv6 routes and libpcap while it loads; standard output is ours alone, and so is standard error.
-logging.getLogger("scapy").setLevel(logging.ERROR)
-
-# layers.l2 and layers.inet, not scapy.all: 207 ms instead of 758 (measured).
-from scapy.layers import inet, l2  # noqa: E402, F401
-from scapy.sendrecv import AsyncSniffer  # noqa: E402
-from scapy.utils import PcapReader  # noqa: E402
-
-from lvsbench.probes.packets import describe_all  # noqa: E402
-
-CAPTURE_LIMIT = 20_000
-START_S = 5.0
-# Replies that are on their way when the last response is complete: the closing handshake.
-SETTLE_S = 0.1
+BODY = bytes(8192)
+HEAD_BYTES = 16_384
+TOTAL_S = 20.0
+STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?$")
+OUTCOMES = {
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "timeout",
+    errno.ECONNRESET: "reset",
+    errno.ECONNABORTED: "reset",
+    errno.EPIPE: "reset",
+}
+"""Every other error of a connection is what an ICMP message, the route or a firewall made of it: unreachable."""
 
 
-def request(spec: dict[str, Any]) -> dict[str, Any]:
-    """Send requests one after the other while capturing on the client's interface."""
-    started = threading.Event()
-    targets = [(str(host), int(port)) for host, port in spec["targets"]]
-    ports = {port for _, port in targets}
+class Request:
+    """One request on a connection of its own: ``outcome`` is "" while it is under way."""
 
-    def ours(packet: Any) -> bool:
-        if inet.TCP not in packet:
-            return False
-        tcp = packet[inet.TCP]
-        return tcp.sport in ports or tcp.dport in ports
+    def __init__(self, ask: dict[str, Any], served_by: str, timeout_s: float) -> None:
+        self._kind = str(ask["kind"])
+        self._least, self._most = ask.get("statuses", (200, 499))
+        self._served_by_header = served_by.lower()
+        self._timeout_s = timeout_s
+        self._unsent = _request(ask)
+        self._connected = False
+        self._received = 0
+        self._head = b""
+        self.outcome = ""
+        self.error = ""
+        self.served_by: str | None = None
+        self.began_s = time.monotonic()
+        self.deadline_s = self.began_s + timeout_s
+        self.elapsed_s = 0.0
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        self.source: tuple[str, int] = ("", 0)
+        try:
+            # A port of its own: without bind two connections to different services may share one, and packets of the
+            # one could not be told from those of the other. Source: ip(7), ip_local_port_range; connect(2).
+            self.sock.bind(("", 0))
+            self._note(self.sock.connect_ex((str(ask["host"]), int(ask["port"]))))
+        except OSError as error:
+            self._note(error.errno or errno.EIO)
+        self.source = self.sock.getsockname()
 
-    # The first packets are lost unless one waits for started_callback (measured).
-    sniffer = AsyncSniffer(
-        iface=str(spec["interface"]), lfilter=ours, count=CAPTURE_LIMIT, started_callback=started.set, store=True
-    )
-    sniffer.start()
-    if not started.wait(START_S):
-        raise RuntimeError(f"no capture on {spec['interface']} within {START_S:g} s: {sniffer.exception}")
-    answers = [
-        _one(*target, str(spec["path"]), str(spec["served_by"]), float(spec["timeout_s"]))
-        for target in itertools.islice(itertools.cycle(targets), int(spec["requests"]))
-    ]
-    time.sleep(SETTLE_S)
-    return {"requests": answers, "packets": describe_all(sniffer.stop() or [])}
+    @property
+    def events(self) -> int:
+        """What it waits for: always for an answer, and to write while something is left to send."""
+        writes = not self._connected or bool(self._unsent)
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if writes else 0)
+
+    def step(self, events: int) -> None:
+        """Go on after the socket became ready."""
+        try:
+            if not self._connected:
+                self._note(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                if self.outcome:
+                    return
+                self._progress()
+                self._connected = True
+                if self._kind == "connect":
+                    self._end("ok")
+                    return
+            # What came is read first: a server may answer, and reset, before it has read a whole body.
+            if events & selectors.EVENT_READ:
+                self._read()
+            if not self.outcome and self._unsent and events & selectors.EVENT_WRITE:
+                self._unsent = self._unsent[self.sock.send(self._unsent) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if b"\r\n\r\n" in self._head and self._kind == "post":
+                self._judge()
+            else:
+                self._note(error.errno or errno.EIO)
+
+    def expire(self) -> None:
+        """End it because its deadline has passed."""
+        if not self._connected:
+            self._end("timeout", f"no connection within {self._timeout_s:g} s")
+        elif self._received:
+            self._end("timeout", f"nothing more for {self._timeout_s:g} s after {self._received} bytes")
+        else:
+            self._end("timeout", f"connected, and no response within {self._timeout_s:g} s")
+
+    def answer(self) -> dict[str, Any]:
+        """Return what became of it."""
+        return {
+            "source": self.source[0],
+            "source_port": self.source[1],
+            "outcome": self.outcome,
+            "error": self.error,
+            "served_by": self.served_by,
+            "elapsed_s": round(self.elapsed_s, 6),
+        }
+
+    def _read(self) -> None:
+        chunk = self.sock.recv(1 << 18)
+        self._progress()
+        self._received += len(chunk)
+        self._head += chunk[: HEAD_BYTES - len(self._head)]
+        if not chunk or self._whole():
+            self._judge()
+
+    def _whole(self) -> bool:
+        """Whether the response is complete by its own words (RFC 9112, section 6)."""
+        head, found, _ = self._head.partition(b"\r\n\r\n")
+        length = re.search(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r?$", head, re.IGNORECASE | re.MULTILINE)
+        return bool(found and length) and self._received >= len(head) + 4 + int(length[1] if length else 0)
+
+    def _judge(self) -> None:
+        head, found, _ = self._head.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        status = STATUS.match(lines[0])
+        for line in lines[1:]:
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == self._served_by_header.encode():
+                self.served_by = value.strip().decode("latin-1")[:100]
+        if not self._head:
+            self._end("early-close", "closed without a response")
+        elif status is None:
+            self._end("status", f"not HTTP: {lines[0][:60]!r}")
+        elif not self._least <= int(status[1]) <= self._most:
+            self._end("status", lines[0].decode("latin-1")[:100])
+        elif self._kind == "get" and (not found or self._is_short()):
+            self._end("early-close", f"closed after {self._received} bytes")
+        else:
+            self._end("ok")
+
+    def _is_short(self) -> bool:
+        return b"content-length:" in self._head.lower() and not self._whole()
+
+    def _progress(self) -> None:
+        self.deadline_s = min(time.monotonic() + self._timeout_s, self.began_s + TOTAL_S)
+
+    def _note(self, number: int) -> None:
+        if number not in (0, errno.EINPROGRESS):
+            self._end(
+                OUTCOMES.get(number, "unreachable"), f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
+            )
+
+    def _end(self, outcome: str, error: str = "") -> None:
+        self.outcome, self.error = outcome, error
+        self.elapsed_s = time.monotonic() - self.began_s
 
 
-def _one(host: str, port: int, path: str, served_by: str, timeout_s: float) -> dict[str, Any]:
-    answer: dict[str, Any] = {"source_port": None, "status": None, "served_by": None, "error": None}
-    try:
-        with socket.create_connection((host, port), timeout_s) as sock:
-            answer["source_port"] = sock.getsockname()[1]
-            sock.settimeout(timeout_s)
-            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-            head = b""
-            # The server closes when it is done (RFC 9112, section 9.6), so the end of the stream is the end.
-            while chunk := sock.recv(65536):
-                head = (head + chunk)[:8192]
-    except OSError as error:
-        answer["error"] = f"{type(error).__name__}: {error}"
-        return answer
-    lines = head.split(b"\r\n\r\n", 1)[0].decode("latin-1").split("\r\n")
-    answer["status"] = lines[0][:100]
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        if name.strip().lower() == served_by.lower():
-            answer["served_by"] = value.strip()[:100]
-    return answer
+def _request(ask: dict[str, Any]) -> bytes:
+    if ask["kind"] == "connect":
+        return b""
+    head = f"{str(ask['kind']).upper()} {ask['path']} HTTP/1.1\r\nHost: {ask['host']}\r\nUser-Agent: lvsbench\r\n"
+    if ask["kind"] == "post":
+        head += f"Content-Type: application/octet-stream\r\nContent-Length: {len(BODY)}\r\n"
+    # One write: the head is then in a segment of full size, which a path with too small an MTU does not let through.
+    return f"{head}Connection: close\r\n\r\n".encode() + (BODY if ask["kind"] == "post" else b"")
 
 
-def decode(spec: dict[str, Any]) -> dict[str, Any]:
-    """Read a capture file."""
-    with Path(spec["file"]).open("rb") as file, PcapReader(file) as reader:
-        return {"packets": describe_all(packet for packet, _ in zip(reader, range(CAPTURE_LIMIT), strict=False))}
+def send(spec: dict[str, Any]) -> dict[str, Any]:
+    """Send all requests, and wait for each to end."""
+    requests: list[Request] = []
+    with selectors.DefaultSelector() as selector:
+        for ask in spec["asks"]:
+            request = Request(ask, str(spec["served_by"]), float(spec["timeout_s"]))
+            requests.append(request)
+            if request.outcome:
+                request.sock.close()
+            else:
+                selector.register(request.sock, request.events, request)
+        while waiting := [key.data for key in selector.get_map().values()]:
+            wait_s = min(request.deadline_s for request in waiting) - time.monotonic()
+            for key, events in selector.select(max(0.0, wait_s)):
+                key.data.step(events)
+            now_s = time.monotonic()
+            for request in waiting:
+                if not request.outcome and now_s >= request.deadline_s:
+                    request.expire()
+                if request.outcome:
+                    selector.unregister(request.sock)
+                    request.sock.close()
+                elif selector.get_key(request.sock).events != request.events:
+                    selector.modify(request.sock, request.events, request)
+    return {"answers": [request.answer() for request in requests]}
 
 
 def main() -> int:
     """Answer the one request on standard input."""
-    spec = json.loads(sys.stdin.read())
-    answer = {"request": request, "decode": decode}[spec["do"]](spec)
-    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.write(json.dumps(send(json.loads(sys.stdin.read()))) + "\n")
     return 0
 
 

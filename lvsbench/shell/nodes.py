@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from lvsbench.cluster import Cluster, Node
-from lvsbench.errors import Unreachable
+from lvsbench.errors import LvsbenchError, NodeError, Unreachable
 from lvsbench.shell.local import LocalShell
 from lvsbench.shell.seam import COMMAND_S, Process, Result, Shell
 from lvsbench.shell.ssh import SSHShell
@@ -144,16 +144,48 @@ def connect(cluster: Cluster, log: Callable[[Result], None] | None = None) -> Sh
     Raises:
         Unreachable, LoginRefused, HostKeyRefused: for the first node that could not be reached; none stays connected.
     """
+    shells, refused = _attach(cluster, log)
+    if refused:
+        shells.close()
+        raise next(iter(refused.values()))
+    return shells
+
+
+def connect_able(cluster: Cluster, log: Callable[[Result], None] | None = None) -> tuple[Shells, dict[str, str]]:
+    """Return the shells of the nodes that can be reached, and for each other one why it cannot.
+
+    A look goes on without those; a change must not.
+    """
+    shells, refused = _attach(cluster, log)
+    return shells, {name: reason(error) for name, error in refused.items()}
+
+
+def reason(error: LvsbenchError) -> str:
+    """Return an error on one line: what it is, what was answered, what to do."""
+    answer = next((line.strip() for line in error.answer.splitlines() if line.strip()), "")
+    said = f"{error.summary} ({answer})" if answer else error.summary
+    return " ".join(f"{said}. {error.advice}".split()) if error.advice else said
+
+
+def _attach(cluster: Cluster, log: Callable[[Result], None] | None) -> tuple[Shells, dict[str, NodeError]]:
     shells: dict[str, Shell] = {}
+    refused: dict[str, NodeError] = {}
 
     def attach(node: Node) -> None:
-        shells[node.name] = open_shell(node)
+        try:
+            shell = open_shell(node)
+        except NodeError as error:
+            refused[node.name] = error
+        else:
+            shells[node.name] = _Logged(shell, log) if log is not None else shell
 
     try:
         in_parallel({name: partial(attach, node) for name, node in cluster.nodes.items()}, CONNECTS_AT_ONCE)
     except BaseException:
         Shells(shells).close()
         raise
-    if log is not None:
-        shells = {name: _Logged(shell, log) for name, shell in shells.items()}
-    return Shells({name: shells[name] for name in cluster.nodes})
+    order = cluster.nodes
+    return (
+        Shells({name: shells[name] for name in order if name in shells}),
+        {name: refused[name] for name in order if name in refused},
+    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lvsbench import drivers, plan
-from lvsbench.cluster import Cluster, Mode
+from lvsbench.cluster import Cluster, Mode, find, load
 from lvsbench.errors import UsageError
-from tests.memory import World, nodes
+from tests.memory import Node, World, nodes
 from tests.plan.setups import MODES, far, lab, two_armed
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,16 +26,27 @@ def test_every_driver_is_listed() -> None:
     assert [driver.METHOD for driver in drivers.ALL] == [mode.method for mode in Mode]
 
 
+def booted(cluster: Cluster) -> dict[str, Node]:
+    """Return the in-memory nodes of a cluster as they boot: with the default routes that it is laid out with."""
+    found = nodes(cluster, World())
+    for name, described in cluster.nodes.items():
+        if described.gateway is not None:
+            found[name].set_route(f"default via {described.gateway} dev eth0", "add")
+    return found
+
+
 def shown(mode: Mode, cluster: Cluster) -> str:
     """Return a plan on untouched nodes as text: steps, settings, reasons, commands and undos."""
     planned = drivers.plan(mode, cluster)
-    seen = plan.snapshot(nodes(cluster, World()), planned)
+    seen = plan.snapshot(booted(cluster), planned)
     lines = []
     for step in planned.steps:
         lines.append(f"== {step.title}")
         for setting in step.settings:
             change = setting.diff(seen[setting.node])
-            assert change is not None
+            if change is None:
+                lines.append(f"{setting.node}: {setting.what}: {setting.wanted} already\n    because {setting.reason}")
+                continue
             lines.append(
                 f"{change.node}: {change.what}: {change.before} -> {change.after}\n    because {change.reason}"
             )
@@ -44,11 +54,23 @@ def shown(mode: Mode, cluster: Cluster) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("make", [lab, two_armed])
-@pytest.mark.parametrize("mode", MODES)
-def test_golden_plan(mode: Mode, make: Callable[[], Cluster]) -> None:
+def topology(name: str) -> Cluster:
+    """Return a shipped topology."""
+    return load(find(name))
+
+
+@pytest.mark.parametrize(
+    ("mode", "cluster"),
+    [
+        *((mode, make()) for mode in MODES for make in (lab, two_armed)),
+        *((mode, topology(name)) for mode in MODES for name in ("routed", "two-directors")),
+        (Mode.NAT, topology("nat-two-arms")),
+        (Mode.TUN, topology("tun-remote")),
+    ],
+    ids=lambda value: value.name,
+)
+def test_golden_plan(mode: Mode, cluster: Cluster) -> None:
     """The plan is the one in golden/; to accept a new one, remove the file and run the test twice."""
-    cluster = make()
     path = GOLDEN / f"{cluster.name}-{mode.value}.txt"
     text = shown(mode, cluster)
     if not path.exists():
@@ -77,6 +99,48 @@ def test_nat_needs_the_director_as_gateway() -> None:
         drivers.plan(Mode.NAT, far())
     assert "gateway" in raised.value.answer
     assert "--mode tun" in raised.value.advice
+
+
+@pytest.mark.parametrize("mode", [Mode.DR, Mode.TUN])
+def test_replies_must_not_need_the_director(mode: Mode) -> None:
+    """Where the director is the real servers' only way to the client it would drop their replies: said before."""
+    with pytest.raises(UsageError, match=f"{mode.name}: rs1 reaches the client through director alone") as raised:
+        drivers.plan(mode, topology("nat-two-arms"))
+    assert "martian" in raised.value.answer
+    assert "--mode nat" in raised.value.advice
+
+
+def test_direct_needs_a_way_past_the_director() -> None:
+    """The control is refused where the client can reach no real server without a director."""
+    with pytest.raises(UsageError, match="DIRECT: the client has no way to rs1"):
+        drivers.plan(Mode.DIRECT, topology("nat-two-arms"))
+    assert drivers.plan(Mode.DIRECT, topology("tun-remote")).nodes == ()
+
+
+@pytest.mark.parametrize("name", ["routed", "tun-remote", "two-directors", "nat-two-arms"])
+@pytest.mark.parametrize("mode", MODES)
+def test_routers_and_gateways_are_left_alone(mode: Mode, name: str) -> None:
+    """No mode changes a router, and none replaces or removes a route that was there."""
+    cluster = topology(name)
+    try:
+        planned = drivers.plan(mode, cluster)
+    except UsageError:
+        return
+    assert not {router.name for router in cluster.routers} & set(planned.nodes)
+    rows = planned.rows(plan.snapshot(booted(cluster), planned))
+    touched = [row for row in rows if row.what.startswith("route") and not row.satisfied]
+    assert all(row.before == "absent" for row in touched)
+    assert bool(touched) == (mode is Mode.NAT and name != "nat-two-arms")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_director_that_stands_by_has_all_but_the_vip(mode: Mode) -> None:
+    """The standby gets modules, sysctls and the same table as the active director, and never the VIP."""
+    settings = [s for step in drivers.plan(mode, topology("two-directors")).steps for s in step.settings]
+    has = {name: {(s.what, s.wanted) for s in settings if s.node == name} for name in ("director", "director2")}
+    assert has["director"] - has["director2"] == {("192.168.127.100/32 on eth0", "present")}
+    assert has["director2"] < has["director"]
+    assert settings[-1].node == "director"
 
 
 def test_tun_works_across_subnets() -> None:

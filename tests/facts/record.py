@@ -1,7 +1,8 @@
 """Record what the tools really print, on nodes of the embedded lab: ``python -m tests.facts.record``.
 
 Each file in ``recorded/`` is one command on one node, below a header that says which, and by which kernel and tools.
-The director's are taken in mode DR after some requests, rs1's in mode TUN: so that every fact has something to say.
+The director's are taken in mode DR after some requests, rs1's in mode TUN and with a port of foo-over-UDP: so that
+every fact has something to say.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from lvsbench import cluster, drivers, facts, plan
 from lvsbench.cluster import Cluster, Mode
+from lvsbench.examine import exam
+from lvsbench.facts.ways import Ask
 from lvsbench.lab import image, namespaces
 from lvsbench.lab.lab import Lab
 from lvsbench.shell import Shell, connect
@@ -22,6 +26,18 @@ from tests.plan.on_lab import requests
 
 FOLDER = Path(__file__).parent / "recorded"
 END = "# ---"
+
+VIP, CIP, RIP = (IPv4Address(f"192.168.127.{host}") for host in (100, 40, 20))
+ASKS = (
+    Ask(CIP),
+    Ask(CIP, VIP),
+    Ask(VIP, CIP, "eth0"),
+    Ask(VIP, CIP, "tunl0"),
+    Ask(CIP, VIP, "eth0"),
+    Ask(CIP, RIP, "eth0"),
+    Ask(IPv4Address("203.0.113.1")),
+)
+"""Packets whose way every node is asked for."""
 
 COMMANDS = {
     **facts.SNAPSHOT,
@@ -33,6 +49,13 @@ COMMANDS = {
     "ipvs_stats": facts.counters.IPVS,
     "cpu": facts.cpu.COMMAND,
     "neighbours": facts.neighbours.COMMAND,
+    "connections": facts.connections.COMMAND,
+    "sockets": facts.sockets.COMMAND,
+    "tunnels": facts.tunnels.COMMAND,
+    "ways": facts.ways.command(ASKS),
+    "routing": facts.counters.ROUTING,
+    "proc": exam.PROC,
+    "ip": exam.COMMANDS["ip"],
 }
 STATS_S = 3.0
 """The kernel adds up the counters of IPVS every 2 s. Source: net/netfilter/ipvs/ip_vs_est.c, estimation_timer."""
@@ -53,6 +76,8 @@ def record() -> None:
     """Boot the lab and record."""
     with Lab(cluster.load(cluster.find("lab"))) as lab, connect(lab) as shells, tempfile.TemporaryDirectory() as folder:
         for mode, node in ((Mode.DR, "director"), (Mode.TUN, "rs1")):
+            if mode is Mode.TUN:
+                shells[node].run("modprobe fou && ip fou add port 6080 gue").check("no foo-over-UDP")
             for name in _set_up(lab, mode, shells, Path(folder)):
                 _save(shells[node], name)
             plan.restore(Path(folder) / mode.value, shells)

@@ -11,10 +11,26 @@ from hypothesis import strategies as st
 
 from lvsbench import facts
 from lvsbench.errors import CommandFailed, NodeError
-from lvsbench.facts import addresses, counters, cpu, ipvs, links, modules, neighbours, routes, rules, session, sysctls
+from lvsbench.facts import (
+    addresses,
+    connections,
+    counters,
+    cpu,
+    ipvs,
+    links,
+    modules,
+    neighbours,
+    routes,
+    rules,
+    session,
+    sockets,
+    sysctls,
+    tunnels,
+    ways,
+)
 from lvsbench.facts._text import Garbage
 from lvsbench.shell import Process, Result
-from tests.facts.record import recorded
+from tests.facts.record import ASKS, recorded
 from tests.memory import Node, World
 
 PARSERS: list[tuple[Callable[[str], object], str]] = [
@@ -31,6 +47,10 @@ PARSERS: list[tuple[Callable[[str], object], str]] = [
     (counters.parse, "counters"),
     (counters.parse_stack, "stack"),
     (counters.parse_ipvs, "ipvs_stats"),
+    (connections.parse, "connections"),
+    (sockets.parse, "sockets"),
+    (tunnels.parse, "tunnels"),
+    (lambda text: ways.parse(text, ASKS), "ways"),
     (cpu.parse, "cpu"),
     (neighbours.parse, "neighbours"),
     (session.parse, "session"),
@@ -97,13 +117,10 @@ def test_cut_answer() -> None:
 
 def test_required_tool_missing() -> None:
     """Without iproute2 the error has the command, its status, what the node said, and what to install."""
-
-    def answer(command: str) -> Result:
-        mark = command.split("printf")[1].split('"')[1].split()[0]
-        return Result("rs1", command, 0, f"\n{mark} 127 addresses\n", "sh: 3: ip: not found", 0.1)
-
+    node = Node("rs1", World())
+    node.failing[addresses.COMMAND] = (127, "sh: 3: ip: not found")
     with pytest.raises(CommandFailed) as raised:
-        facts.read(Answering(answer))
+        facts.read(node)
     assert raised.value.status == 127
     assert "ip: not found" in str(raised.value)
     assert "iproute2" in raised.value.advice
@@ -115,4 +132,15 @@ def test_reading_loads_no_module() -> None:
         command.startswith("if [ -e /proc/net/ip_vs ]")
         for command in (ipvs.COMMAND, ipvs.STATS, ipvs.TABLE, ipvs.THRESHOLDS)
     )
-    assert all("ipvsadm -" not in fact.COMMAND or fact is ipvs for fact in facts.ALL)
+    assert all("ipvsadm -" not in getattr(fact, "COMMAND", "") or fact is ipvs for fact in facts.ALL)
+    assert tunnels.PORTS.startswith("if [ -e /sys/module/fou ]")
+
+
+def test_one_section_fails() -> None:
+    """A command that fails keeps no other from its answer, and what it wrote to standard error is its own."""
+    node = Node("rs1", World())
+    node.failing[rules.COMMAND] = (127, "sh: 2: ip: not found")
+    found = facts.try_run(node, {"links": links.COMMAND, "rules": rules.COMMAND, "routes": routes.COMMAND})
+    assert found["rules"] == facts.Answered(127, "", "sh: 2: ip: not found\n")
+    assert (found["routes"].status, found["routes"].errors, found["links"].errors) == (0, "", "")
+    assert "127.0.0.0/8" in found["routes"].text

@@ -49,10 +49,16 @@ def test_lab_exec_ends_with_the_commands_status(lvsbench: Lvsbench) -> None:
     assert (done.returncode, done.stdout) == (7, "a  b\nrs1\n")
 
 
-def test_a_setup_is_not_lost_with_the_next(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> None:
-    """Two modes set up one over the other are restored last first, down to the very first state."""
+@pytest.mark.parametrize("words", [("setup", "--mode", "nat"), ("run", "--mode", "dr", "--blocks", "1")])
+def test_no_mode_on_top_of_another(
+    lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """While a mode is set up, neither another set-up nor a run touches the cluster; both say how to put it back."""
     before = snapshot()
     assert lvsbench("setup", "--mode", "dr", "--out", tmp_path).returncode == 0
-    assert lvsbench("setup", "--mode", "nat", "--out", tmp_path).returncode == 0
+    refused = lvsbench(*words, "--out", tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "lab is in mode dr, set up by" in refused.stderr
+    assert "lvsbench restore" in refused.stderr
     assert lvsbench("restore", "--out", tmp_path).returncode == 0
     assert differences(before, snapshot()) == []

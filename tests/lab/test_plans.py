@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lvsbench.cluster import Cluster, Link, Node, RealServer, Role
+from lvsbench.cluster import Cluster, Link, Node, RealServer, Role, find, load
 from lvsbench.errors import LabError
 from lvsbench.lab import config, image
 from lvsbench.lab.cpus import pinned, plan_cpus
@@ -131,6 +131,46 @@ def test_boot_line(cluster: Cluster, tmp_path: Path) -> None:
     assert f"ubd1r={tmp_path}/rs1.tar" in line
     assert "vec0:transport=tap,ifname=n2p0,depth=128,gro=1,mac=02:00:00:00:7f:14" in line
     assert sum(word.startswith("vec") for word in line) == 2
+
+
+def test_gateways_are_routes_at_boot() -> None:
+    """A node with a gateway gets its default route, by the interface of the gateway's segment once that is up."""
+    routed = load(find("routed"))
+    wiring = plan_wiring(routed)
+    assert [str(port.gateway) for port in wiring.of("rs1")] == ["192.168.127.1", "None"]
+    assert config.links_batch(wiring.of("rs1")).splitlines()[-5:] == [
+        "link set eth0 up",
+        "route add default via 192.168.127.1 dev eth0",
+        *config.links_batch(wiring.of("rs1")).splitlines()[-3:],
+    ]
+    assert "route add default via 10.20.0.1 dev eth0" in wiring.of("client")[0].commands()
+    assert not any("default" in line for line in config.links_batch(wiring.of("router")).splitlines())
+
+
+def test_a_router_forwards_and_delays() -> None:
+    """A router forwards from boot on and delays what it sends into a slow segment; no other node is told to."""
+    remote = load(find("tun-remote"))
+    key = config.new_key("x")
+    files = {
+        name: config.node_files(remote, node, plan_wiring(remote).of(name), key, key)
+        for name, node in remote.nodes.items()
+    }
+    assert [name for name in files if "etc/lvsbench/router" in files[name]] == ["router"]
+    assert files["router"]["etc/lvsbench/router"].decode().splitlines() == [
+        "echo 1 >/proc/sys/net/ipv4/ip_forward",
+        "modprobe sch_netem",
+        "tc qdisc add dev eth1 root netem delay 20ms",
+    ]
+
+
+def test_only_the_active_director_is_alone() -> None:
+    """A director that stands by and a router share a CPU with the real servers."""
+    for name, other in (("two-directors", "director2"), ("routed", "router")):
+        cluster = load(find(name))
+        plan = plan_cpus(cluster, [0, 1])
+        assert set(plan.nodes) == set(cluster.nodes)
+        assert plan.nodes[other] == (1,)
+        assert plan.shared_with_director(cluster) == []
 
 
 def test_archive_of_a_real_server(cluster: Cluster) -> None:

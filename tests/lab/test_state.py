@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -82,5 +83,7 @@ def test_wiring_is_what_counts(cluster: Cluster) -> None:
     service = cluster.service.model_copy(update={"port": 8080})
     assert not same_wiring(cluster, cluster.model_copy(update={"service": service}))
     rs1 = cluster.nodes["rs1"]
+    gateway = rs1.model_copy(update={"gateway": IPv4Address("192.168.127.10")})
+    assert not same_wiring(cluster, cluster.with_nodes({"rs1": gateway}))
     link = rs1.links["eth0"].model_copy(update={"mac": "02:00:00:00:00:99"})
     assert not same_wiring(cluster, cluster.with_nodes({"rs1": rs1.model_copy(update={"links": {"eth0": link}})}))

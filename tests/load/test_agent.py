@@ -102,7 +102,8 @@ def test_open_loop(server: Server, kept: Connections, arrivals: Arrivals) -> Non
     assert len(samples) == len(due_us) == server.served
     assert finished.start_lateness is not None
     assert finished.start_lateness.count == len(due_us)
-    late_us = samples.start_us.astype(int) - due_us
+    # Samples are in the order in which they ended.
+    late_us = np.sort(samples.start_us).astype(int) - due_us
     assert (late_us >= 0).all()
     assert np.median(late_us) < 20_000
     assert samples.queued_us.max() == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
 from lvsbench.cluster import Mode, find, load
+from lvsbench.examine.path import assemble
+from lvsbench.examine.view import Flow, Packet
 from lvsbench.measure.proof import Evidence, judge
 
 CLUSTER = load(find("lab"))
@@ -16,34 +19,32 @@ CIP, VIP, DIP = "192.168.127.40", "192.168.127.100", "192.168.127.10"
 RIP = {"rs1": "192.168.127.20", "rs2": "192.168.127.30"}
 
 
-def packet(source: str, destination: str, src: tuple[str, int], dst: tuple[str, int], **more: Any) -> dict[str, Any]:
-    """Return a packet as the path probe describes it, between the MACs of two nodes."""
-    return {
-        "time_s": 0.0,
-        "source_mac": MAC[source],
-        "destination_mac": MAC[destination],
-        "source": src[0],
-        "destination": dst[0],
-        "source_port": src[1],
-        "destination_port": dst[1],
-        "ttl": 64,
-        "flags": "PA",
-        "payload_bytes": 100,
-        "encapsulation": None,
-        "outer_source": None,
-        "outer_destination": None,
-        "outer_ttl": None,
-    } | more
+def packet(source: str, destination: str, src: tuple[str, int], dst: tuple[str, int], **more: Any) -> Packet:
+    """Return a packet between the MACs of two nodes, as yet seen by nobody."""
+    values: dict[str, Any] = {"ttl": 64, "length": 140, "flags": "PA", "payload_bytes": 100} | more
+    return Packet(
+        node="",
+        interface="eth0",
+        time_s=0.0,
+        source_mac=MAC[source],
+        destination_mac=MAC[destination],
+        source=IPv4Address(src[0]),
+        destination=IPv4Address(dst[0]),
+        protocol="tcp",
+        source_port=src[1],
+        destination_port=dst[1],
+        **values,
+    )
 
 
-def flow(mode: Mode, server: str, port: int) -> dict[str, list[dict[str, Any]]]:
+def passing(mode: Mode, server: str, port: int) -> dict[str, list[Packet]]:
     """Return what each node captures of one request and its reply in a healthy cluster."""
     client, vip, rip = (CIP, port), (VIP, 80), (RIP[server], 80)
     asked = packet("client", "director", client, vip)
     tunnel = {
         "encapsulation": "ipip",
-        "outer_source": DIP,
-        "outer_destination": RIP[server],
+        "outer_source": IPv4Address(DIP),
+        "outer_destination": IPv4Address(RIP[server]),
         "outer_ttl": 63,
         "ttl": 63,
     }
@@ -68,17 +69,19 @@ def flow(mode: Mode, server: str, port: int) -> dict[str, list[dict[str, Any]]]:
 
 def healthy(mode: Mode) -> Evidence:
     """Return the evidence of a healthy cluster: one request to each real server."""
-    packets: dict[str, list[dict[str, Any]]] = {}
+    flows = []
+    packets = []
     for server, port in (("rs1", 40001), ("rs2", 40002)):
-        for node, seen in flow(mode, server, port).items():
-            packets.setdefault(node, []).extend(seen)
-    answers = [
-        {"source_port": port, "status": "HTTP/1.1 200 OK", "served_by": server, "error": None}
-        for server, port in (("rs1", 40001), ("rs2", 40002))
-    ]
+        vip = IPv4Address(RIP[server] if mode is Mode.DIRECT else VIP)
+        flows.append(Flow(vip, 80, IPv4Address(CIP), port, "get", "ok", "", None, server, 0.01))
+        for node, seen in passing(mode, server, port).items():
+            packets += [replace(each, node=node, time_s=step * 1e-4) for step, each in enumerate(seen)]
+    macs = {mac: (name, "eth0") for name, mac in MAC.items()}
+    followed, stray = assemble(CLUSTER, flows, packets, macs)
+    assert not stray
     forward = [mode.method.forward] * 2 if mode.method else []
     in_bytes, out_bytes = (1000 if mode.method else 0), (9000 if mode is Mode.NAT else 0)
-    return Evidence(forward, in_bytes, out_bytes, answers, packets, {mac: (name, "eth0") for name, mac in MAC.items()})
+    return Evidence(forward, in_bytes, out_bytes, followed, (), macs)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -121,7 +124,7 @@ def test_one_mode_is_no_proof_of_another(claimed: Mode, real: Mode) -> None:
         (Mode.DR, {"out_bytes": 5}, "OutBytes is 5"),
         (Mode.NAT, {"out_bytes": 0}, "OutBytes is 0"),
         (Mode.DIRECT, {"in_bytes": 7}, "no director should be involved"),
-        (Mode.DR, {"packets": {}}, "no reply was captured"),
+        (Mode.DR, {"flows": ()}, "no reply was captured"),
         (Mode.DR, {"macs": {MAC["rs1"]: ("rs1", "eth0")}}, "unknown host"),
     ],
 )
@@ -135,18 +138,29 @@ def test_what_speaks_against_it_is_named(mode: Mode, change: dict[str, Any], sai
 def test_a_silent_real_server_refuses_the_proof() -> None:
     """With a scheduler that takes turns, a real server that answers nothing is a problem."""
     seen = healthy(Mode.DR)
-    proof = judge(CLUSTER, Mode.DR, replace(seen, answers=seen.answers[:1]))
+    proof = judge(CLUSTER, Mode.DR, replace(seen, flows=seen.flows[:1]))
     assert proof.problems == ["rs2 answered none of 1 proving requests"]
 
 
 def test_a_source_hash_may_leave_one_out() -> None:
     """With a scheduler that ties a client to one real server, the others answer nothing, and that is right."""
     seen = healthy(Mode.DR)
-    assert judge(CLUSTER.with_scheduler("sh"), Mode.DR, replace(seen, answers=seen.answers[:1])).ok
+    assert judge(CLUSTER.with_scheduler("sh"), Mode.DR, replace(seen, flows=seen.flows[:1])).ok
 
 
 def test_failed_requests_refuse_the_proof() -> None:
     """A proving request that is not answered with 200 is a problem, with its reason."""
     seen = healthy(Mode.DR)
-    broken = [dict(seen.answers[0], error="ConnectionRefusedError: refused"), *seen.answers]
-    assert "ConnectionRefusedError" in judge(CLUSTER, Mode.DR, replace(seen, answers=broken)).problems[0]
+    broken = [replace(seen.flows[0], outcome="refused", error="ECONNREFUSED: refused"), *seen.flows]
+    assert "ECONNREFUSED" in judge(CLUSTER, Mode.DR, replace(seen, flows=broken)).problems[0]
+
+
+def test_times_of_different_clocks_are_not_compared() -> None:
+    """The time of a hop is since the one before it on the same node, so it is never negative, whatever clocks say."""
+    seen = healthy(Mode.NAT)
+    late = [replace(each, time_s=each.time_s - 3600) if each.node == "director" else each
+            for each in seen.flows[0].packets]  # fmt: skip
+    flows = [replace(seen.flows[0], packets=tuple(late))]
+    hops = judge(CLUSTER, Mode.NAT, replace(seen, flows=flows)).hops
+    assert [round(hop.time_s * 1e4) for hop in hops if hop.node == "director"] == [0, 1, 1, 1]
+    assert all(hop.time_s < 1 for hop in hops)

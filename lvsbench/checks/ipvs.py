@@ -1,0 +1,357 @@
+"""The IPVS table: is the service in it, and has it somebody to send to?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
+
+from lvsbench.checks.aims import active_director, endpoint
+from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
+from lvsbench.checks.ways import look, settled, skipped, unknown
+from lvsbench.cluster import Role
+from lvsbench.examine import Exam, View
+from lvsbench.facts import ipvs
+
+EMPTY = Code(
+    "LVS-IPVS-001",
+    title="The director has no virtual service at all",
+    what="The IPVS table is empty, or ip_vs is not even loaded: packets for the VIP go to the director's own TCP, "
+    "which has no socket there.",
+    shows="All modes. Refused at once: RST from the director itself; or somebody else's page if a server runs on it.",
+    confirm="On the director: ipvsadm -Ln lists nothing; lsmod | grep ip_vs; ss -ltn shows no listener on the VIP.",
+    mend="Load the table: start what keeps it (keepalived, ldirectord) or ipvsadm -R < /etc/ipvsadm.rules, and enable "
+    "that service so that it comes back after a reboot; lvsbench setup --mode MODE for a cluster of its own.",
+    source="net/netfilter/ipvs/ip_vs_core.c, ip_vs_in_hook (no connection, no service: NF_ACCEPT)",
+)
+MISSING = Code(
+    "LVS-IPVS-002",
+    title="No virtual service takes what clients ask for",
+    what="There are services, but none for this VIP, protocol and port, so IPVS lets the packets pass to the "
+    "director's own TCP. Usually one of the three is mistyped.",
+    shows="All modes. Refused at once: RST from the director (its MAC), though ipvsadm lists services. Their counters "
+    "stay 0.",
+    confirm="On the director: ipvsadm -Ln; compare protocol, VIP and port with what clients use.",
+    mend="Add the right service with its destinations and delete the wrong one, in the live table and where it is "
+    "kept.",
+    source="net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_service_find",
+)
+NOBODY = Code(
+    "LVS-IPVS-003",
+    title="The service has no destinations",
+    what="The scheduler finds nobody, and IPVS answers ICMP port unreachable. Often health checks took out every "
+    "server.",
+    shows="All modes. Refused at once, by ICMP from the director and not by RST.",
+    confirm="On the director: ipvsadm -Ln; dmesg: IPVS: rr: TCP VIP:PORT - no destination available.",
+    mend="Add destinations; look into the log of the health checker (keepalived, ldirectord) for why it removed them.",
+    source="net/netfilter/ipvs/ip_vs_core.c, ip_vs_leave; ip_vs_sched.c, ip_vs_scheduler_err",
+)
+DRAINED = Code(
+    "LVS-IPVS-004",
+    title="Every destination of the service has weight 0",
+    what="Weight 0 drains: no new connection goes there. One drained server is maintenance; all of them is an outage. "
+    "Health checkers set 0 instead of removing (quiescent=yes, inhibit_on_failure).",
+    shows="All modes. New connections are refused by ICMP from the director; persistent clients may still get through.",
+    confirm="On the director: ipvsadm -Ln; column Weight.",
+    mend="Give a weight: ipvsadm -e SERVICE -r RIP:PORT METHOD -w 1; see why the health checker set 0.",
+    source="net/netfilter/ipvs/ip_vs_rr.c, ip_vs_rr_schedule (weight > 0)",
+)
+OTHERS = Code(
+    "LVS-IPVS-005",
+    title="The table's destinations are not the real servers of the topology",
+    what="The table sends to an address that no real server of the topology has, or leaves one of them out. Either "
+    "the topology is old, or a health checker removed a server, or an address is mistyped.",
+    shows="All modes. A mistyped address: 1 of N times out. A missing one: fewer servers carry the load.",
+    confirm="On the director: ipvsadm -Ln; compare with the real servers' addresses.",
+    mend="Correct the table where it is kept, or the topology.",
+    source="net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_add_dest",
+)
+SIX = Code(
+    "LVS-IPVS-007",
+    title="The table has IPv6 services, which were not looked at",
+    what="This diagnosis knows IPv4 only: neither ARP nor the ways it asks for say anything about IPv6.",
+    shows="Nothing: it says what is not covered.",
+    confirm="ipvsadm -Ln; addresses in brackets.",
+    mend="Nothing to mend.",
+    source="lvsbench",
+)
+DIRECTORS = Code(
+    "LVS-IPVS-008",
+    title="The directors' tables differ",
+    what="When the VIP moves, the other director works with its own table. What differs there is found out in the "
+    "failover.",
+    shows="Nothing until a failover; then other servers, another method, or an outage.",
+    confirm="On each director: ipvsadm -Sn | sort; compare.",
+    mend="Let one tool write both from one file (keepalived on both), and reload it where the table is old.",
+    source="ipvsadm(8); net/netfilter/ipvs/ip_vs_sync.c (connections are synchronised, services are not)",
+)
+
+_WORD = {"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}
+
+
+def lines(service: ipvs.Service) -> str:
+    """Return a service as ``ipvsadm -Sn`` prints it."""
+    name = " ".join(service.selector)
+    head = " ".join(("-A", name, "-s", service.scheduler, *service.options))
+    return "\n".join((head, *(f"-a {name} {' '.join(each.spec)}" for each in service.destinations)))
+
+
+def services(view: View) -> list[ipvs.Service]:
+    """Return the live services of the active director that take what clients of the topology ask for."""
+    return list(dict.fromkeys(service for service in _four(view) if _takes(view, service)))
+
+
+def judge(view: View) -> Iterator[Finding]:
+    """Judge the table of the active director, and hold those of others against it."""
+    director = active_director(view).name
+    exam = look(view, director, "ipvs")
+    if isinstance(exam, str):
+        for code in CHECK.codes:
+            yield unknown(code, director, exam)
+        return
+    found = list(_found(view, exam))
+    yield from settled(EMPTY, [each for each in found if each.code == EMPTY.code], f"{director} has virtual services")
+    empty = bool(found) and found[0].code == EMPTY.code
+    wanted = view.cluster.service
+    name = f"{wanted.protocol} {wanted.vip}:{wanted.port}"
+    rest = [each for each in found if each.code == MISSING.code]
+    mine = services(view)
+    by = f" (firewall mark {mine[0].selector[1]})" if mine and mine[0].selector[0] == "-f" else ""
+    if empty:
+        yield skipped(MISSING, "the table is empty")
+    else:
+        yield from settled(MISSING, rest, f"{director} has a service for {name}{by}")
+    for code, judged, well in (
+        (NOBODY, _nobody, f"{name} has destinations"),
+        (DRAINED, _drained, f"{name} has destinations with a weight"),
+        (OTHERS, _others, "the destinations are the real servers of the topology"),
+    ):
+        if mine:
+            yield from settled(code, list(judged(view, exam, mine)), well, _note(code, mine))
+        else:
+            yield skipped(code, f"{director} has no service for {name}")
+    six = [service for service in exam.state.services if endpoint(view, service) is None]
+    text = ", ".join(" ".join(service.selector) for service in six)
+    yield skipped(SIX, f"not looked at: {text}", director) if six else settled(SIX, [], "no IPv6 service")[0]
+    yield from _directors(view, exam)
+
+
+def _four(view: View) -> list[ipvs.Service]:
+    exam = view.exam(active_director(view).name)
+    return [service for service in exam.state.services if endpoint(view, service) is not None] if exam else []
+
+
+def _takes(view: View, service: ipvs.Service) -> bool:
+    where, wanted = endpoint(view, service), view.cluster.service
+    ports = (wanted.port, 0)
+    return where is not None and where[:2] == (wanted.protocol, wanted.vip) and where[2] in ports
+
+
+def _note(code: Code, mine: Iterable[ipvs.Service]) -> str:
+    if code is not DRAINED:
+        return ""
+    drained = [each.name for service in mine for each in service.destinations if each.weight == 0]
+    return f"drained, with weight 0: {', '.join(drained)}" if drained else ""
+
+
+# ----------------------------------------------------------------------------------------------- is the service there?
+
+
+def _found(view: View, exam: Exam) -> Iterator[Finding]:
+    wanted, director = view.cluster.service, exam.node
+    name = f"{wanted.protocol} {wanted.vip}:{wanted.port}"
+    method = next((aim for aim in (view.wanted.method if view.wanted else None,) if aim), None)
+    add = f"ipvsadm -A {_WORD[wanted.protocol]} {wanted.vip}:{wanted.port} -s {wanted.scheduler}"
+    cure = [Fix(director, add)]
+    cure += [
+        Fix(
+            director,
+            f"ipvsadm -a {_WORD[wanted.protocol]} {wanted.vip}:{wanted.port} -r "
+            f"{view.cluster.nodes[server].address}:{destination.port or wanted.port} "
+            f"{method.flag if method else '-m|-g|-i'} -w {destination.weight}",
+        )
+        for server, destination in wanted.real_servers.items()
+    ]
+    if not exam.state.services:
+        loaded = exam.state.is_loaded("ip_vs") or any("/vs/" in path for path in exam.state.sysctls)
+        others = [
+            node.name
+            for node, other in view.exams(Role.DIRECTOR)
+            if node.name != director and any(service.destinations for service in other.state.services)
+        ]
+        yield Finding(
+            EMPTY.code,
+            Verdict.ERROR,
+            director,
+            f"{director} has no virtual service: " + ("its IPVS table is empty" if loaded else "ip_vs is not loaded"),
+            f"nothing there takes {name}" + (f"; {' and '.join(others)} has services" if others else ""),
+            "connections are refused at once by the director itself",
+            (Evidence(director, "ipvsadm -Sn", "(nothing)" if loaded else "(ip_vs is not loaded)"),),
+            tuple(cure),
+            Place.SERVICE,
+            breaks=True,
+        )
+    elif not services(view):
+        near = _near(view)
+        yield Finding(
+            MISSING.code,
+            Verdict.ERROR,
+            director,
+            f"{director} has no virtual service for {name}" + (f", but for {near[1]}" if near else ""),
+            f"{near[2]} differs: packets for {name} pass IPVS and end at {director}'s own TCP"
+            if near
+            else "none of its services is like it",
+            "connections are refused at once by the director itself",
+            (Evidence(director, "ipvsadm -Sn", "\n".join(map(lines, exam.state.services))),),
+            (*cure, *((Fix(director, f"ipvsadm -D {' '.join(near[0].selector)}"),) if near else ())),
+            Place.SERVICE,
+            breaks=True,
+        )
+
+
+def _near(view: View) -> tuple[ipvs.Service, str, str] | None:
+    """Return the service that is most like the wanted one, its name, and in what it differs."""
+    wanted = view.cluster.service
+    best: tuple[int, ipvs.Service, str, str] | None = None
+    for service in _four(view):
+        where = endpoint(view, service)
+        assert where is not None
+        pairs = {
+            "protocol": (where[0], wanted.protocol),
+            "VIP": (where[1], wanted.vip),
+            "port": (where[2], wanted.port),
+        }
+        wrong = [f"the {word} ({is_}, not {right})" for word, (is_, right) in pairs.items() if is_ != right]
+        if best is None or len(wrong) < best[0]:
+            best = (len(wrong), service, f"{where[0]} {where[1]}:{where[2]}", " and ".join(wrong))
+    return best[1:] if best else None
+
+
+def _nobody(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:
+    for service in mine:
+        if not service.destinations:
+            yield Finding(
+                NOBODY.code,
+                Verdict.ERROR,
+                exam.node,
+                f"the service {' '.join(service.selector)} on {exam.node} has no destinations",
+                "the scheduler finds nobody, and IPVS answers ICMP port unreachable",
+                "connections are refused at once",
+                (Evidence(exam.node, "ipvsadm -Sn", lines(service)),),
+                tuple(
+                    Fix(exam.node, f"ipvsadm -a {' '.join(service.selector)} -r {node.address} -m|-g|-i")
+                    for node in view.cluster.real_servers
+                ),
+                Place.SERVICE,
+                breaks=True,
+                explains=frozenset((OTHERS.code,)),
+            )
+
+
+def _drained(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:
+    del view
+    for service in mine:
+        if service.destinations and not any(each.weight for each in service.destinations):
+            yield Finding(
+                DRAINED.code,
+                Verdict.ERROR,
+                exam.node,
+                f"every destination of {' '.join(service.selector)} on {exam.node} has weight 0",
+                "weight 0 takes no new connections, so IPVS answers them with ICMP port unreachable",
+                "new connections are refused at once",
+                (Evidence(exam.node, "ipvsadm -Sn", lines(service)),),
+                tuple(
+                    Fix(exam.node, f"ipvsadm -e {' '.join(service.selector)} -r {each.name} {each.flag} -w 1")
+                    for each in service.destinations
+                ),
+                Place.SERVICE,
+                breaks=True,
+            )
+
+
+def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:
+    for service in mine:
+        if not service.destinations:
+            continue
+        listing = (Evidence(exam.node, "ipvsadm -Sn", lines(service)),)
+        there = set()
+        for each in service.destinations:
+            node = view.node_at(each.address) if isinstance(each.address, IPv4Address) else None
+            there.add(node.name if node else "")
+            if each.flag == "-l" or (node is not None and node.role in (Role.REAL_SERVER, Role.DIRECTOR)):
+                continue
+            yield Finding(
+                OTHERS.code,
+                Verdict.WARNING,
+                exam.node,
+                f"{exam.node} sends to {each.name}, which is "
+                + (f"the {node.role.value} {node.name}" if node else "not in the topology"),
+                "no real server of the topology has that address; nobody could look there",
+                "its share of the connections goes where nobody planned",
+                listing,
+                (Fix(exam.node, f"ipvsadm -d {' '.join(service.selector)} -r {each.name}"),),
+                Place.SERVICE,
+                frozenset((node.name,)) if node else frozenset((str(each.address),)),
+            )
+        for server in view.cluster.real_servers:
+            if server.name not in there and view.cluster.service.real_servers[server.name].weight:
+                yield Finding(
+                    OTHERS.code,
+                    Verdict.WARNING,
+                    exam.node,
+                    f"{server.name} ({server.address}) is not a destination on {exam.node}",
+                    "the topology names it as a real server of the service",
+                    "it gets no connections; the others carry its share",
+                    listing,
+                    (Fix(exam.node, f"ipvsadm -a {' '.join(service.selector)} -r {server.address} -m|-g|-i"),),
+                    Place.SERVICE,
+                    frozenset((server.name,)),
+                    explains=frozenset(("LVS-PATH-019", "LVS-PATH-020")),
+                )
+
+
+# ------------------------------------------------------------------------------------------------------- two directors
+
+
+def _directors(view: View, exam: Exam) -> Iterator[Finding]:
+    others = [node for node in view.cluster.nodes.values() if node.role is Role.DIRECTOR and node.name != exam.node]
+    if not others:
+        yield skipped(DIRECTORS, "there is one director")
+        return
+    found = []
+    for node in others:
+        other = look(view, node.name, "ipvs")
+        if isinstance(other, str):
+            found.append(unknown(DIRECTORS, node.name, other))
+            continue
+        here, there = ({*_comparable(each.state.services)} for each in (exam, other))
+        if here != there:
+            differ = [*(f"only {exam.node}: {line}" for line in sorted(here - there)),
+                      *(f"only {node.name}: {line}" for line in sorted(there - here))]  # fmt: skip
+            found.append(
+                Finding(
+                    DIRECTORS.code,
+                    Verdict.WARNING,
+                    node.name,
+                    f"the IPVS table of {node.name} is not that of {exam.node}",
+                    f"{len(differ)} lines differ, as: {differ[0]}",
+                    f"a failover to {node.name} changes what clients get",
+                    (Evidence(node.name, "ipvsadm -Sn", "\n".join(differ)),),
+                    (Fix(exam.node, f"ipvsadm -Sn | ssh {node.name} 'ipvsadm -C && ipvsadm -R'"),),
+                    Place.SERVICE,
+                )
+            )
+    yield from settled(DIRECTORS, found, "the directors have the same table")
+
+
+def _comparable(table: Iterable[ipvs.Service]) -> Iterator[str]:
+    for service in table:
+        yield from lines(service).splitlines()
+
+
+CHECK = Check(
+    name="ipvs",
+    group="config",
+    question="Does the IPVS table have the service, with the right destinations?",
+    codes=(EMPTY, MISSING, NOBODY, DRAINED, OTHERS, SIX, DIRECTORS),
+    judge=judge,
+)

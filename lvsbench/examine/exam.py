@@ -1,0 +1,278 @@
+"""Examine one node: everything that diagnosis needs, in one round trip, and what cannot be read with the reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from lvsbench import facts
+from lvsbench.errors import CommandFailed
+from lvsbench.examine.view import Exam
+from lvsbench.facts import (
+    Answered,
+    Garbage,
+    State,
+    addresses,
+    connections,
+    counters,
+    firewall,
+    ipvs,
+    links,
+    modules,
+    neighbours,
+    routes,
+    rules,
+    session,
+    sockets,
+    sysctls,
+    tunnels,
+    ways,
+)
+from lvsbench.facts.ways import Ask, Way
+from lvsbench.shell import Shell
+
+T = TypeVar("T")
+
+# Unlike the commands of facts.ipvs these fail where IPVS is there and the tool is not: then the table is not empty,
+# it is unknown. Still nothing is asked where IPVS is not there, since ipvsadm would load it.
+_IPVS = "if [ -e /proc/net/ip_vs ]; then ipvsadm {}; fi"
+
+FILES: Mapping[str, tuple[str, ...]] = {
+    "modules": ("modules",),
+    "interfaces": ("net/dev",),
+    "counters": ("net/snmp", "net/netstat", "net/softnet_stat", "net/stat/rt_cache"),
+    "totals": ("net/ip_vs_stats_percpu",),
+    "connections": ("net/ip_vs_conn",),
+    "sockets": tuple(sockets.TABLES),
+}
+"""Files below ``/proc`` by section. One grep reads them all, and the sysctls: each process that a node of the lab
+starts costs it 20 to 30 ms (measured), and it has a fraction of a CPU."""
+
+_SYSCTLS = ("net/ipv4/ip_forward", "net/ipv4/conf/*/*", "net/ipv4/vs/*")
+_SYS = "sys/"
+
+COMMANDS: Mapping[str, str] = {
+    # The root of the namespace owns its first process. A built-in of the shell: id would be one process more.
+    "root": "if [ -O /proc/1 ]; then echo yes; fi",
+    "session": session.COMMAND,
+    "ip": "printf '%s\\n' 'addr show' 'link show' 'neigh show' | ip -4 -j -d -force -batch -",
+    "routes": routes.COMMAND,
+    "rules": rules.COMMAND,
+    "ports": tunnels.PORTS,
+    "ipvs": _IPVS.format("-Sn"),
+    "thresholds": _IPVS.format("-Ln --thresholds"),
+    "stats": _IPVS.format("-Ln --stats --exact"),
+    "table": _IPVS.format("-Ln"),
+}
+"""The other commands by section, but for the firewall's and those of :func:`_asking`. None changes a host, nor makes
+the kernel load a module."""
+
+# grep ends with 2 where one of the files is not there.
+PROC = "cd /proc && {{ grep -sHm {limit} . {files} || [ $? -eq 2 ]; }}".format(
+    limit=connections.LONGEST + 1,
+    files=" ".join([*(file for files in FILES.values() for file in files), *(_SYS + path for path in _SYSCTLS)]),
+)
+
+_IP = ("addresses", "links", "neighbours")
+REQUIRED = ("ip", "routes")
+"""Without these, nothing can be said about a node."""
+
+
+def examine(shell: Shell, asks: Collection[Ask] = ()) -> Exam:
+    """Read a node in one round trip.
+
+    Args:
+        shell: a shell on the node.
+        asks: packets whose way the node is asked for.
+
+    Raises:
+        NodeLost: the node stopped answering.
+        NodeError: the answer is cut short.
+        CommandFailed: ``ip`` is missing or does not work.
+    """
+    now = time.time()
+    answers = facts.try_run(shell, {**COMMANDS, "firewall": firewall.COMMAND, "proc": PROC, **_asking(asks)})
+    for name in REQUIRED:
+        if answers[name].status:
+            raise CommandFailed(
+                shell.node,
+                f"{name} not read",
+                command=COMMANDS[name],
+                status=answers[name].status,
+                answer=answers[name].errors[-2000:],
+                advice="lvsbench needs iproute2 4.17 or newer on every node; see docs/nodes.md#tools",
+            )
+    return _Reading(answers).exam(shell.node, now, asks)
+
+
+def ask_more(shell: Shell, exam: Exam, asks: Collection[Ask]) -> Exam:
+    """Return an exam with the ways of more packets, in one more round trip.
+
+    Raises:
+        NodeLost: the node stopped answering.
+        NodeError: the answer is cut short.
+    """
+    reading = _Reading(facts.try_run(shell, {"counters": counters.ROUTING, **_asking(asks)}))
+    more, grown = reading.ways(asks)
+    asked = {name: exam.asked.get(name, 0) + grown.get(name, 0) for name in {*exam.asked, *grown}}
+    return replace(exam, ways={**exam.ways, **more}, asked=asked, missing={**reading.missing, **exam.missing})
+
+
+def _asking(asks: Collection[Ask]) -> dict[str, str]:
+    """Return the command for ways, and right after it a look at the counters that asking itself may raise."""
+    return {"ways": ways.command(asks), "routing": counters.ROUTING}
+
+
+def _split(answers: Mapping[str, Answered]) -> dict[str, Answered]:
+    """Return the answers with those that have several sections in them taken apart."""
+    found = dict(answers)
+    if "proc" in answers:
+        proc = answers["proc"]
+        texts = _by_file(proc.text)
+        for section, files in FILES.items():
+            keep = section == "sockets"
+            lines = [f"{file}:{line}" if keep else line for file in files for line in texts.pop(file, [])]
+            found[section] = replace(proc, text="\n".join(lines))
+        values = [f"{file.removeprefix(_SYS)}:{line}" for file, lines in texts.items() for line in lines]
+        found["sysctls"] = replace(proc, text="\n".join(values))
+    if "ip" in answers:
+        # Each question is answered by one line of JSON. A line too many is nonsense, and so is one too few.
+        lines = [line for line in answers["ip"].text.splitlines() if line.strip()]
+        for i, section in enumerate(_IP):
+            text = lines[i] if len(lines) == len(_IP) else f"{len(lines)} answers to {len(_IP)} questions"
+            found[section] = replace(answers["ip"], text=text)
+    return found
+
+
+def _by_file(text: str) -> dict[str, list[str]]:
+    """Return the lines of each file from the output of a grep that names them."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        file, _, rest = line.partition(":")
+        found.setdefault(file, []).append(rest)
+    return found
+
+
+class _Reading:
+    """The answers of one node, understood section by section; what could not be is kept in ``missing``."""
+
+    def __init__(self, answers: Mapping[str, Answered]) -> None:
+        self.answers = _split(answers)
+        self.missing: dict[str, str] = {}
+
+    def section(self, name: str, parse: Callable[[str], T], otherwise: T, *, of: str = "") -> T:
+        """Return what an answer says; ``otherwise`` where it failed or makes no sense.
+
+        That is then noted under the name of the section, or of the one that it is part ``of``.
+        """
+        answered = self.answers[name]
+        try:
+            if answered.status == 0:
+                return parse(answered.text)
+            why = _why(answered)
+        except Garbage as error:
+            why = f"an answer that makes no sense: {error}"
+        self.missing.setdefault(of or name, why)
+        return otherwise
+
+    def exam(self, node: str, now: float, asks: Collection[Ask]) -> Exam:
+        """Return everything."""
+        found, asked = self.ways(asks)
+        totals = self.section("totals", counters.parse_ipvs, None)
+        stack: dict[str, int] = self.section("counters", counters.parse_stack, {})
+        exam = Exam(
+            node=node,
+            time_s=now,
+            state=self.state(node),
+            neighbours=self.section("neighbours", neighbours.parse, ()),
+            counters=stack | _named(totals),
+            interfaces=self.section("interfaces", counters.parse, {}),
+            firewall=self.section("firewall", firewall.parse, firewall.Firewall()),
+            sockets=self.section("sockets", sockets.parse, ()),
+            tunnels=self.tunnels(),
+            connections=self.section("connections", connections.parse, ()),
+            ways=found,
+            listed=self.listed(),
+            asked=asked,
+        )
+        if exam.firewall.missing:
+            self.missing.setdefault("firewall", "; ".join(exam.firewall.missing))
+        self.note_privilege()
+        return replace(exam, missing=self.missing)
+
+    def state(self, node: str) -> State:
+        """Return what :func:`lvsbench.facts.read` does, of as much as was understood."""
+        thresholds = self.answers["thresholds"]
+        limits = thresholds.text if thresholds.status == 0 else ""
+        return State(
+            node=node,
+            addresses=self.section("addresses", addresses.parse, ()),
+            links=self.section("links", links.parse, ()),
+            routes=self.section("routes", routes.parse, ()),
+            rules=self.section("rules", rules.parse, ()),
+            sysctls=self.section("sysctls", sysctls.parse, {}),
+            modules=self.section("modules", modules.parse, ()),
+            services=self.section("ipvs", lambda text: ipvs.parse(text, limits), ()),
+            depends={},
+            session=self.section("session", session.parse, None),
+            raw={name: self.answers[name].text for name in facts.SNAPSHOT},
+        )
+
+    def tunnels(self) -> tunnels.Tunnels:
+        """Return the tunnels: the answer about links has their interfaces."""
+        interfaces = self.answers["links"].text
+        return self.section(
+            "ports", lambda ports: tunnels.parse(f"{interfaces}\n{ports}"), tunnels.Tunnels(), of="tunnels"
+        )
+
+    def listed(self) -> tuple[ipvs.Listed, ...]:
+        """Return the counters of every service, joined with how many connections each destination has."""
+        none: tuple[ipvs.Listed, ...] = ()
+        counted = self.section("stats", ipvs.parse_stats, none, of="listed")
+        entries = {each.name: each.entries for each in self.section("table", ipvs.parse_table, none, of="listed")}
+        return tuple(replace(each, entries=entries.get(each.name, ())) for each in counted)
+
+    def ways(self, asks: Collection[Ask]) -> tuple[dict[Ask, Way], dict[str, int]]:
+        """Return the ways, and by how much asking for them made counters grow."""
+        nothing: dict[Ask, Way] = {}
+        found = self.section("ways", lambda text: ways.parse(text, tuple(asks)), nothing)
+        zero: dict[str, int] = {}
+        first = self.section("counters", counters.parse_stack, zero)
+        last = self.section("routing", counters.parse_stack, zero, of="counters")
+        return found, {name: last[name] - first[name] for name in last if last[name] != first.get(name, last[name])}
+
+    def note_privilege(self) -> None:
+        """Say of what needs root that this was not root; a firewall that a user may not see looks like none."""
+        if self.answers["root"].text.strip():
+            return
+        why = "only root may read it, and the login is not root"
+        for name in ("ipvs", "listed"):
+            if name in self.missing:
+                self.missing[name] += f": {why}"
+        self.missing["firewall"] = why
+
+
+def _why(answered: Answered) -> str:
+    """Return the last line that a command wrote to standard error, without the shell's own prefix."""
+    lines = [line.strip() for line in (answered.errors or answered.text).splitlines() if line.strip()]
+    said = lines[-1] if lines else ""
+    # dash says "sh: 12: ipvsadm: not found", bash "sh: line 12: ipvsadm: command not found".
+    parts = said.split(": ", 2)
+    if len(parts) == 3 and parts[0].endswith("sh") and parts[1].removeprefix("line ").isdigit():
+        said = parts[2]
+    return said[:200] if said else f"status {answered.status}, without a word"
+
+
+def _named(totals: ipvs.Counters | None) -> dict[str, int]:
+    """Return the live counters of IPVS as a whole by names like those of the stack's."""
+    if totals is None:
+        return {}
+    return {
+        "IpvsConnections": totals.connections,
+        "IpvsInPackets": totals.in_packets,
+        "IpvsOutPackets": totals.out_packets,
+        "IpvsInBytes": totals.in_bytes,
+        "IpvsOutBytes": totals.out_bytes,
+    }

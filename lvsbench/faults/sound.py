@@ -1,0 +1,84 @@
+"""Clusters that are unusual and sound: made like faults, and nothing must be found wrong with them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lvsbench.faults.fault import DR, EVERY, TUN, Fault, Scene, Where
+from lvsbench.faults.ipvs import by_mark
+from lvsbench.faults.real_server import through_director
+from lvsbench.faults.tun import GUE_PORT, gue
+from lvsbench.plan import FilterRule, LinkUp, Module, Setting
+
+
+def _dummy(scene: Scene) -> tuple[Setting, ...]:
+    server = scene.server.name
+    return (
+        Module(server, "dummy", scene.reason),
+        LinkUp(server, "dummy0", scene.reason),
+        scene.address(server, scene.hidden, scene.vip, present=False),
+        scene.address(server, "dummy0", scene.vip),
+    )
+
+
+def _arp_filter(scene: Scene) -> tuple[Setting, ...]:
+    """As in the guides of Red Hat: no answer for the VIP, and the RIP as sender instead of it."""
+    server, vip = scene.server.name, scene.cluster.service.vip
+    tool: Literal["arptables-legacy"] = "arptables-legacy"
+    return (
+        FilterRule(server, "filter", "INPUT", f"-d {vip} -j DROP", scene.reason, tool),
+        FilterRule(server, "filter", "OUTPUT", f"-s {vip} -j mangle --mangle-ip-s {scene.rip}", scene.reason, tool),
+        scene.sysctl(server, "all", "arp_ignore", 0),
+        scene.sysctl(server, "all", "arp_announce", 0),
+    )
+
+
+def _marked(scene: Scene) -> tuple[Setting, ...]:
+    service = scene.cluster.service
+    rule = f"-d {service.vip} -p tcp --dport {service.port} -j MARK --set-xmark 0x1/0xffffffff"
+    return (FilterRule(scene.director, "mangle", "PREROUTING", rule, scene.reason), *by_mark(scene))
+
+
+def _loose(scene: Scene) -> tuple[Setting, ...]:
+    nodes = (*scene.cluster.directors, *scene.cluster.real_servers)
+    return tuple(scene.sysctl(node.name, "all", "rp_filter", 2) for node in nodes)
+
+
+def _accepting(scene: Scene) -> tuple[Setting, ...]:
+    return (scene.sysctl(scene.director, "all", "accept_local", 1), *through_director(scene))
+
+
+SOUND = (
+    Fault("S01", "vip-on-dummy", (DR, TUN), "the VIP may be on any interface that ARP does not arrive by", "", _dummy),
+    Fault("S02", "arp-by-filter", (DR, TUN), "ARP may be silenced by rules instead of sysctls", "", _arp_filter),
+    Fault(
+        "S03",
+        "drained",
+        EVERY,
+        "a real server with weight 0 gets no new connections, on purpose",
+        "",
+        lambda scene: (scene.aimed(weight=0),),
+        where=Where.DIRECTOR,
+    ),
+    Fault(
+        "S04",
+        "fwmark",
+        EVERY,
+        "a service of a firewall mark, with the rule that sets it",
+        "",
+        _marked,
+        where=Where.DIRECTOR,
+    ),
+    Fault("S05", "loose-rp-filter", EVERY, "rp_filter=2 asks only for some way back", "", _loose),
+    Fault(
+        "S06",
+        "director-is-gateway-accepting",
+        (DR, TUN),
+        "accept_local=1 lets the director forward replies that bear its own VIP",
+        "",
+        _accepting,
+        where=Where.DIRECTOR,
+        topology="routed",
+    ),
+    Fault("S07", "gue", (TUN,), "GUE with the same port on both ends", "", lambda scene: gue(scene, GUE_PORT)),
+)

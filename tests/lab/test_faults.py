@@ -1,0 +1,97 @@
+"""Faults on a lab that is up: the client sees what the catalogue says, and healing leaves every node as it was."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lvsbench.lab.state import Holder
+from tests.lab.conftest import ROOT
+
+pytestmark = pytest.mark.lab
+
+ASK = """
+import http.client, sys
+said = []
+for _ in range(4):
+    try:
+        link = http.client.HTTPConnection("192.168.127.100", 80, timeout=2)
+        link.request("GET", "/")
+        said.append(link.getresponse().getheader("X-Served-By"))
+    except OSError as error:
+        said.append(type(error).__name__)
+print(*said)
+"""
+
+
+def lvsbench(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    command = [sys.executable, "-m", "lvsbench", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def asked() -> list[str]:
+    """Return who answered the client four times, or what it got instead."""
+    done = lvsbench("lab", "exec", "client", "--", sys.executable, "-c", ASK)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def out(standing: Holder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The lab in mode DR, and the folder that says so."""
+    folder = tmp_path_factory.mktemp("reports")
+    done = lvsbench("setup", "--mode", "dr", "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    yield folder
+    done = lvsbench("restore", "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        ("A10", {"ConnectionRefusedError"}),
+        ("A17", {"TimeoutError", "timeout"}),
+        ("R03", {"rs1", "ConnectionRefusedError"}),
+        ("V07", {"TimeoutError"}),
+        ("V12", {"rs1"}),
+        ("S02", {"rs1", "rs2"}),
+    ],
+)
+def test_a_fault_shows_and_is_healed(out: Path, fault: str, seen: set[str]) -> None:
+    """The client sees what a fault does; healed, every node is as it was, and the client is served by all again."""
+    done = lvsbench("lab", "inject", fault, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    try:
+        assert set(asked()) <= seen
+    finally:
+        done = lvsbench("lab", "heal", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "healed, every node as it was" in done.stdout
+    assert set(asked()) == {"rs1", "rs2"}
+
+
+def test_restoring_the_mode_heals_first(out: Path) -> None:
+    """Two independent faults may be injected; status tells them from the mode, and restoring it heals them first."""
+    for fault in ("R05", "A20"):
+        done = lvsbench("lab", "inject", fault, "--node", "rs1" if fault == "A20" else "rs2", "--out", str(out))
+        assert done.returncode == 0, done.stderr
+    rows = json.loads(lvsbench("status", "--json", "--out", str(out)).stdout)["open"]
+    assert [row["fault"] for row in rows] == ["A20 director-static-neigh on director", "R05 service-down on rs2", None]
+    done = lvsbench("restore", rows[-1]["run_id"], "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("restored, every node as it was") == 3
+    assert "Nothing is set up" in lvsbench("status", "--out", str(out)).stdout
+    done = lvsbench("setup", "--mode", "dr", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_fault_without_a_mode_says_how_to_set_one_up(standing: Holder, tmp_path: Path) -> None:
+    """On a lab that is in no mode there is nothing to break."""
+    done = lvsbench("lab", "inject", "A01", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "lvsbench setup --mode dr" in done.stderr

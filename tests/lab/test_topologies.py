@@ -1,0 +1,47 @@
+"""Every shipped topology boots, and a mode that is its own is proven on it and taken back."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lvsbench.lab import image
+from lvsbench.lab.folders import make_cache
+from tests.lab.conftest import ROOT
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def own_cache(built: image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder in which no other lab is up."""
+    monkeypatch.setenv("LVSBENCH_CACHE", str(tmp_path / "cache"))
+    make_cache()
+    (tmp_path / "cache" / built.folder.name).symlink_to(built.folder)
+    return tmp_path
+
+
+def lvsbench(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    command = [sys.executable, "-m", "lvsbench", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("topology", "mode"), [("nat-two-arms", "nat"), ("routed", "dr"), ("tun-remote", "tun"), ("two-directors", "nat")]
+)
+def test_a_topology_boots_and_its_mode_is_proven(own_cache: Path, topology: str, mode: str) -> None:
+    """The lab of a topology boots, the mode is proven by packets, and afterwards every node is as it was booted."""
+    out = own_cache / "out"
+    load = ("--blocks", "1", "--duration", "0.5", "--warmup", "0.2", "--object", "1k")
+    done = lvsbench("run", "-t", topology, "--mode", mode, *load, "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = out.iterdir()
+    run: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    proof = run["proofs"][mode]
+    assert proof["ok"], proof["problems"]
+    assert set(proof["served"]) == {"rs1", "rs2"}
+    assert run["restored"] == {"verified": True, "differences": []}
