@@ -14,8 +14,8 @@
 # %% [markdown]
 # # A regression hunt over several runs
 #
-# Runs of the same experiment, oldest first: which of them differ from the one before, in what, and how surely? Runs that
-# are different experiments (another kernel, object, topology) are refused: pass `allow` for the difference you mean.
+# Runs of the same experiment, oldest first: which of them differ from the one before, in what, and how surely? Runs
+# that are different experiments (another kernel, object, topology) are refused: `allow` names the difference you mean.
 # `lvsbench compare A B` does this for two runs, and ends with status 1 if something became worse.
 
 # %%

@@ -66,7 +66,8 @@ def rank(findings: Iterable[Finding], view: View) -> Judgement:
     """
     everything = tuple(findings)
     asked = _asked(view)
-    problems = sorted((each for each in everything if each.verdict in _SEVERITY), key=_name)
+    # The same finding twice is one: findings are told apart by what they say.
+    problems = sorted(dict.fromkeys(each for each in everything if each.verdict in _SEVERITY), key=_name)
     causes = [each for each in problems if not each.symptom]
     symptoms = [each for each in problems if each.symptom]
     explained = {symptom: _explaining(symptom, causes, asked) for symptom in symptoms}
@@ -155,7 +156,7 @@ def _hang(roots: Sequence[Finding]) -> dict[Finding, Finding]:
         able = [each for each in roots if each.code != finding.code and finding.code in each.explains]
         able = [each for each in able if not (each.servers and finding.servers) or each.servers & finding.servers]
         able.sort(key=lambda each: each.node != finding.node)
-        parent = next((each for each in able if _top(each, above) is not finding), None)
+        parent = next((each for each in able if _top(each, above) != finding), None)
         if parent is not None:
             above[finding] = parent
     return above

@@ -13,7 +13,7 @@ Line = tuple[tuple[str, str], ...]
 
 NARROWEST = 14
 WIDEST = 30
-NOTE = 28
+NOTE = 22
 """Columns between two nodes at least and at most, and those kept for the note at the end of a line."""
 
 
@@ -93,7 +93,7 @@ def lines(lanes: Sequence[str], rows: Sequence[Arrow], width: int) -> list[Line]
         width: columns there are; where they are too few for lanes, every arrow gets a line of words.
     """
     gap = min(WIDEST, (width - NOTE - 4) // max(1, len(lanes) - 1)) if len(lanes) > 1 else WIDEST
-    if gap < max(NARROWEST, max((len(row.label) for row in rows), default=0) + 4):
+    if gap < max(NARROWEST, max((len(row.label) for row in rows), default=0) + 6):
         return [_words(row) for row in rows]
     at = {name: 4 + index * gap for index, name in enumerate(lanes)}
     head = [" "] * (4 + gap * (len(lanes) - 1) + 20)

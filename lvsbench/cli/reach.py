@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lvsbench.cli.screen import Screen
 from lvsbench.cluster import Cluster, find, load
-from lvsbench.errors import LabError
+from lvsbench.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from lvsbench.plan import Journal
@@ -76,7 +76,11 @@ def _go_inside(screen: Screen, must_stay: bool) -> None:
 
 
 def enter_for(journal: Journal) -> bool:
-    """Go where the nodes of a journal can be reached; False if they were those of a lab that is gone."""
+    """Go where the nodes of a journal can be reached; False if they were those of a lab that is gone.
+
+    Raises:
+        UsageError: they are, or were, those of a lab of another cache folder: whether it is gone cannot be seen here.
+    """
     wanted = journal.cluster.lab
     if wanted is None:
         return True
@@ -86,5 +90,13 @@ def enter_for(journal: Journal) -> bool:
         return state.Running.load(folders.run_folder()).name == wanted
     held = state.find()
     if held is None or held.running().name != wanted:
+        folder = folders.run_folder()
+        keys = [node.ssh.key for node in journal.cluster.nodes.values() if node.ssh and node.ssh.key]
+        if keys and keys[0].parent != folder:
+            raise UsageError(
+                f"{journal.run_id}: set up on a lab of another cache folder",
+                answer=f"{keys[0].parent.parent}; this one is {folder.parent}",
+                advice=f"LVSBENCH_CACHE={keys[0].parent.parent} lvsbench restore {journal.run_id}",
+            )
         return False
     sys.exit(holder.enter(held, sys.argv[1:]))

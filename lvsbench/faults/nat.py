@@ -75,7 +75,7 @@ ALL = (
         "works, and then breaks for 300 s for each client",
         _redirects,
         where=Where.DIRECTOR,
-        traffic=8,
+        traffic=30,
         expects=("LVS-NAT-004",),
     ),
     Fault(

@@ -31,7 +31,7 @@ NF { print "-A", chain, $0 }'; }"""
 
 def _if_tables(names: str, tool: str, command: str) -> str:
     """The tools would load their modules only to find nothing."""
-    return f"if [ -s /proc/net/{names} ] && command -v {tool} >/dev/null; then {command}; fi"
+    return f"if grep -qs . /proc/net/{names} && command -v {tool} >/dev/null; then {command}; fi"
 
 
 LOOKS = MappingProxyType(

@@ -112,6 +112,15 @@ def test_what_follows_hangs_below() -> None:
     assert [{each.code for each in row} for row in told(rank([leaf, middle, root], DR))] == [set(CODES[:3])]
 
 
+def test_the_same_twice_is_one() -> None:
+    """A finding that comes twice counts once, and two that explain each other come to an end all the same."""
+    one, other = (finding(code, explains=frozenset(CODES[:2])) for code in CODES[:2])
+    again = finding(CODES[0], explains=frozenset(CODES[:2]))
+    assert one == again
+    (row,) = told(rank([one, other, again], DR))
+    assert sorted(each.code for each in row) == CODES[:2]
+
+
 def test_seen_to_go_well() -> None:
     """A cause that says that requests fail, while all of them went well, comes last of the errors and says so."""
     claims = finding("LVS-X-001", place=Place.CLIENT, breaks=True)

@@ -128,13 +128,13 @@ def test_address_order_makes_the_first_one_primary_and_brings_routes_back() -> N
 def test_filter_rule_unloads_only_what_was_not_there() -> None:
     """The undo deletes the rule, and unloads no module that somebody else had loaded."""
     setting = FilterRule("rs1", "filter", "INPUT", "-d 192.0.2.1 -p tcp --dport 80 -j DROP", "test")
-    change = setting.diff(seen(lambda node: node.load("x_tables")))
+    change = setting.diff(seen(lambda node: node.load("nf_conntrack")))
     assert change is not None
     assert change.do == ("iptables-legacy -t filter -I INPUT -d 192.0.2.1 -p tcp --dport 80 -j DROP",)
     assert "iptables-legacy -t filter -D INPUT -d 192.0.2.1" in change.undo[0]
     assert "ip_tables" in change.loads
-    assert "x_tables" not in change.loads
-    assert "x_tables" not in change.undo[1].split()
+    assert "nf_conntrack" not in change.loads
+    assert "nf_conntrack" not in change.undo[1].split()
     assert setting.diff(seen(iptables=SAVED)) is None
     assert FilterRule("rs1", "nat", "INPUT", setting.rule, "test").diff(seen(iptables=SAVED)) is not None
 
