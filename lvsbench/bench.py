@@ -236,6 +236,8 @@ class _Session:
             path=asked.path,
             body_bytes=asked.body_bytes,
             users=asked.users,
+            rate=asked.rate,
+            arrivals=asked.arrivals,
             client=asked.client,
             connections=asked.connections,
             warmup_s=asked.warmup_s,

@@ -42,7 +42,23 @@ def object_path(value: str) -> tuple[str, int | None]:
 @click.option("--blocks", type=click.IntRange(1, 1000), default=6, show_default=True, help="Trials of each mode.")
 @click.option("--duration", type=click.FloatRange(0.5, 3600), default=10, show_default=True, help="Window, in seconds.")
 @click.option("--warmup", type=click.FloatRange(0, 600), default=2, show_default=True, help="Load before it, seconds.")
-@click.option("--users", type=click.IntRange(1, 20_000), default=16, show_default=True, help="Requests under way.")
+@click.option(
+    "--users",
+    type=click.IntRange(1, 20_000),
+    help="Requests under way: all the time (closed loop, 16 by default), or at most (with --rate, 128 by default).",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    help="Open loop: requests per second, due at fixed times whatever becomes of earlier ones.",
+)
+@click.option(
+    "--arrivals",
+    type=click.Choice(["constant", "poisson"]),
+    default="constant",
+    show_default=True,
+    help="How the requests of an open loop are spaced.",
+)
 @click.option("--object", "wanted", default="64k", show_default=True, help="1k, 4k, 16k, 64k, 256k, 1m, or a path.")
 @click.option(
     "--connections",
@@ -59,7 +75,7 @@ def object_path(value: str) -> tuple[str, int | None]:
     help="lvsbench's own client, Locust's FastHttpUser or HttpUser.",
 )
 @click.option("--scheduler", help="IPVS scheduler; the topology's by default.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order of trials.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order of trials, and of Poisson arrivals.")
 @OUT
 @YES
 @click.option("--force", is_flag=True, help="Measure even where a diagnosis before the load finds errors.")
@@ -70,7 +86,9 @@ def run(
     blocks: int,
     duration: float,
     warmup: float,
-    users: int,
+    users: int | None,
+    rate: float | None,
+    arrivals: str,
     wanted: str,
     connections: str,
     client: str,
@@ -100,7 +118,9 @@ def run(
             blocks=blocks,
             duration_s=duration,
             warmup_s=warmup,
-            users=users,
+            users=users or (16 if rate is None else 128),
+            rate=rate,
+            arrivals=arrivals,
             object=wanted,
             path=path,
             body_bytes=body_bytes,
