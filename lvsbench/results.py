@@ -123,6 +123,7 @@ class Hop(_Stored):
     direction: str
     """``request`` or ``reply``."""
     time_s: float
+    """Seconds since the hop before it on the same node, by that node's clock; 0 for the first one there."""
     source_mac: str
     destination_mac: str
     source: str

@@ -75,7 +75,13 @@ def object_path(value: str) -> tuple[str, int | None]:
     help="lvsbench's own client, Locust's FastHttpUser or HttpUser.",
 )
 @click.option("--scheduler", help="IPVS scheduler; the topology's by default.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order of trials, and of Poisson arrivals.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the order of trials, and of Poisson arrivals.",
+)
 @OUT
 @YES
 @click.option("--force", is_flag=True, help="Measure even where a diagnosis before the load finds errors.")

@@ -44,10 +44,7 @@ class NoModule:
         undo = [f"modprobe {shlex.quote(each)}" for each in reversed(gone)]
         up = next((link.up for link in seen.links if link.interface == self.interface), False)
         undo += [
-            when(
-                f"[ -e {shlex.quote(f'/proc/sys/{path}')} ]",
-                f"echo {shlex.quote(value)} > {shlex.quote(f'/proc/sys/{path}')}",
-            )
+            _write(f"/proc/sys/{path}", value)
             for path, value in seen.sysctls.items()
             if path.startswith(f"{CONF}/{self.interface}/")
         ]
@@ -60,3 +57,9 @@ class NoModule:
         undo += routes_of(self.interface, seen)
         do = tuple(f"rmmod {shlex.quote(each)}" for each in gone)
         return Change(self.node, self.what, "loaded", self.wanted, self.reason, do, tuple(undo))
+
+
+def _write(path: str, value: str) -> str:
+    """Return the command that writes a value where it differs: some parameters can only be read."""
+    file, old = shlex.quote(path), shlex.quote(value)
+    return when(f'[ -e {file} ] && [ "$(cat {file})" != {old} ]', f"echo {old} > {file}")

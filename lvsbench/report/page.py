@@ -190,13 +190,18 @@ def _proof(measured: Measured, proof: Proof) -> dict[str, Any]:
         "hops": [
             {
                 "hop": hop,
-                "after_ms": f"{(hop.time_s - proof.hops[0].time_s) * 1e3:.2f}",
+                "since_ms": _since_ms(hop, proof.hops[:number]),
                 "sender": owners.get(hop.source_mac.lower(), ""),
                 "receiver": owners.get(hop.destination_mac.lower(), ""),
             }
-            for hop in proof.hops
+            for number, hop in enumerate(proof.hops)
         ],
     }
+
+
+def _since_ms(hop: Hop, earlier: list[Hop]) -> str:
+    """Return the milliseconds since the same node last saw the packet; a dash where it had not seen it before."""
+    return f"{hop.time_s * 1e3:.2f}" if any(hop.node == other.node for other in earlier) else "–"
 
 
 def _owners(measured: Measured, hops: list[Hop]) -> dict[str, str]:

@@ -17,7 +17,7 @@ SHORT = ("--blocks", 1, "--duration", 1, "--warmup", 0.5)
 def test_all_modes(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> None:
     """Each mode is proven and serves without an error, the modes differ as their mechanics say, and all is restored."""
     before = snapshot()
-    done = lvsbench("run", "--mode", "all", "--object", "64k", "--blocks", 1, "--duration", 3, "--warmup", 1,
+    done = lvsbench("run", "--mode", "all", "--object", "64k", "--blocks", 1, "--duration", 2, "--warmup", 0.5,
                     "--connections", "keepalive", "--json", "--out", tmp_path)  # fmt: skip
     report = json.loads(done.stdout)
     assert done.returncode == 0, (done.stderr, report["validity"])
@@ -48,27 +48,16 @@ def test_all_modes(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> No
     assert "http://" not in folder.page.read_text().replace("http://www.w3.org/", "").replace("http://192.168", "")
 
 
-# What is not here is in tests/load or in test_all_modes: a run takes ten seconds or more.
-@pytest.mark.parametrize(
-    ("client", "connections"),
-    [("raw", "per-request"), ("fast", "per-request"), ("requests", "keepalive")],
-)
-def test_every_client(lvsbench: Lvsbench, tmp_path: Path, client: str, connections: str) -> None:
-    """Each client drives the lab without an error, with a connection for each request and with one for many."""
-    done = lvsbench("run", "--mode", "dr", "--object", "4k", *SHORT, "--client", client, "--connections", connections,
-                    "--json", "--out", tmp_path)  # fmt: skip
-    report = json.loads(done.stdout)
-    assert report["modes"]["dr"]["errors"] == 0
-    assert report["modes"]["dr"]["requests"] > 50
-    assert report["modes"]["dr"]["proof"]["ok"]
-
-
-def test_direct(lvsbench: Lvsbench, tmp_path: Path) -> None:
-    """The control without a director loads both real servers, and nothing goes through the director."""
-    done = lvsbench("run", "--mode", "direct", "--object", "4k", *SHORT, "--json", "--out", tmp_path)
+# The other clients: what is not here is in tests/load, or in the other flows, whose client is raw.
+@pytest.mark.parametrize(("client", "connections"), [("fast", "per-request"), ("requests", "keepalive")])
+def test_direct(lvsbench: Lvsbench, tmp_path: Path, client: str, connections: str) -> None:
+    """Without a director each client loads both real servers without an error, and nothing goes through it."""
+    done = lvsbench("run", "--mode", "direct", "--object", "4k", *SHORT, "--client", client, "--connections",
+                    connections, "--json", "--out", tmp_path)  # fmt: skip
     direct = json.loads(done.stdout)["modes"]["direct"]
     assert direct["proof"]["ok"], direct["proof"]["problems"]
-    assert min(direct["served"].values()) > 50
+    assert direct["errors"] == 0
+    assert min(direct["served"].values()) > 25
     assert direct["director"]["cpu_s_per_request"]["value"] is None
 
 

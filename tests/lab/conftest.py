@@ -61,13 +61,14 @@ def lab_cache(built: image.Image, tmp_path_factory: pytest.TempPathFactory) -> I
         holder.down()
 
 
-@pytest.fixture(scope="session")
-def standing(lab_cache: Path) -> Holder:
-    """The shipped lab, up."""
-    return holder.up(load(TOPOLOGY), TOPOLOGY)
+@pytest.fixture(scope="module")
+def standing(lab_cache: Path) -> Iterator[Holder]:
+    """The shipped lab, up for the tests of a file, which may break it."""
+    yield holder.up(load(TOPOLOGY), TOPOLOGY)
+    holder.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def inside(standing: Holder) -> Callable[[str], Any]:
     """Run Python code inside the lab that is up; it prints one JSON value. ``asked`` is the topology."""
 

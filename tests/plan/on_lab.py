@@ -24,7 +24,8 @@ from lvsbench.plan import Journal
 from lvsbench.shell import Shell, connect
 
 MODES = (Mode.NAT, Mode.DR, Mode.TUN)
-DELAYS_S = (0.3, 0.9)
+# One for each mode: kills of whole runs at many moments are in tests/flows/test_kill.py.
+DELAYS_S = (0.4,)
 
 
 def set_up(mode: Mode, lab: Cluster, path: Path) -> None:

@@ -293,7 +293,7 @@ def _hops(mode: str) -> list[Hop]:
             node=node,
             interface="eth0",
             direction=direction,
-            time_s=round(0.0002 * index, 6),
+            time_s=0.0002 if any(node == earlier[0] for earlier in seen[:index]) else 0.0,
             source_mac=MAC[sender],
             destination_mac=MAC[receiver],
             source=f"{source}:40412" if source == CIP else f"{source}:80",

@@ -176,6 +176,18 @@ def test_addresses_in_figures_are_whole(text):
     assert "VIP 192.168.127.100" in drawn
 
 
+def test_hops_tell_the_time_on_their_own_node(text):
+    """A hop shows the time since the one before it on the same node, and a dash where the node sees the first one."""
+    (table,) = re.findall(r'aria-label="Hops in NAT">(.*?)</table>', text, re.DOTALL)
+    assert 'class="n">Since last seen here, ms</th>' in table
+    rows = re.findall(r'<tr><th scope="row">(\w+) .*?<td class="n">([^<]*)</td></tr>', table)
+    seen = set()
+    for node, since_ms in rows:
+        assert since_ms == ("0.20" if node in seen else "–")
+        seen.add(node)
+    assert len(rows) == 8
+
+
 def test_what_hosts_answer_is_escaped(hostile):
     """A host that answers with markup puts text into the page and nothing else."""
     page = Page(hostile)
