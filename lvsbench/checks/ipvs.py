@@ -189,6 +189,8 @@ def _found(view: View, exam: Exam) -> Iterator[Finding]:
             tuple(cure),
             Place.SERVICE,
             breaks=True,
+            # Where nothing is set up, or keepalived is down, the VIP is not there either.
+            explains=frozenset(("LVS-VIP-001",)),
         )
     elif not services(view):
         near = _near(view)
@@ -243,7 +245,7 @@ def _nobody(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
                 ),
                 Place.SERVICE,
                 breaks=True,
-                explains=frozenset((OTHERS.code,)),
+                explains=frozenset((OTHERS.code, "LVS-IPVS-010")),
             )
 
 

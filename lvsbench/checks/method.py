@@ -132,6 +132,7 @@ def _wrong(view: View, exam: Exam, aim: Aim, ready: frozenset[ForwardingMethod])
             for name in (
                 "NAT-001",
                 "NAT-002",
+                "NAT-005",
                 "VIP-004",
                 "VIP-005",
                 "VIP-006",

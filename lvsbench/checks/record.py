@@ -6,7 +6,7 @@ from typing import Any
 
 from lvsbench.checks.aims import methods, table
 from lvsbench.checks.finding import Cause, Evidence, Finding, Judgement, Verdict
-from lvsbench.examine import View
+from lvsbench.examine import Flow, View
 
 SCHEMA = 1
 
@@ -38,6 +38,7 @@ def record(view: View, judgement: Judgement, elapsed_s: float) -> dict[str, Any]
         "counts": {verdict.value: count(judgement, verdict) for verdict in Verdict},
         "causes": [cause_record(cause) for cause in judgement.causes],
         "findings": [_finding(each) for each in judgement.findings],
+        "requests": [_request(flow) for flow in (view.path.flows if view.path is not None else ())],
     }
 
 
@@ -65,6 +66,18 @@ def cause_record(cause: Cause) -> dict[str, Any]:
         "fix": [{"node": each.node, "command": each.command} for each in finding.fix],
         "consequences": list(dict.fromkeys(each.code for each in cause.consequences)),
         "follows": [_finding(each) for each in cause.consequences],
+    }
+
+
+def _request(flow: Flow) -> dict[str, Any]:
+    return {
+        "kind": flow.kind,
+        "service": f"{flow.vip}:{flow.port}",
+        "server": flow.server,
+        "served_by": flow.served_by,
+        "outcome": flow.outcome,
+        "error": flow.error,
+        "elapsed_s": round(flow.elapsed_s, 6),
     }
 
 

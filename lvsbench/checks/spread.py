@@ -191,19 +191,23 @@ def _gone(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Find
             and (str(each.server), each.server_port) not in there
             and str(each.server) not in hosts
         ]
+        lost = [each for each in lost if _held(view, each) is not False]
         if not lost:
             continue
+        sure = any(_held(view, each) for each in lost)
+        go = "1 connection goes" if len(lost) == 1 else f"{len(lost)} connections go"
         clients, servers = {each.client for each in lost}, dict.fromkeys(each.server for each in lost)
         nodes = [view.node_at(address) for address in servers]
         words = ", ".join(f"{node.name} ({at})" if node else str(at) for node, at in zip(nodes, servers, strict=True))
         yield Finding(
             GONE.code,
-            Verdict.ERROR,
+            Verdict.ERROR if sure else Verdict.WARNING,
             exam.node,
-            f"{len(lost)} connections go on to {words}, no longer a destination on {exam.node}",
+            f"{go} on to {words}, no longer a destination on {exam.node}",
             f"expire_nodest_conn is {exam.state.sysctls.get('net/ipv4/vs/expire_nodest_conn', '?')}: their packets are "
             f"dropped without a word until the entries time out, the last in {max(each.expires_s for each in lost)} s",
-            f"{len(clients)} client{'s hang' if len(clients) != 1 else ' hangs'} on open connections",
+            f"{len(clients)} client{'s hang' if len(clients) != 1 else ' hangs'} on open connections"
+            + ("" if sure else ", unless they have given up, which only they could tell"),
             (
                 Evidence(exam.node, "ipvsadm -Lnc", _listing(lost)),
                 Evidence(exam.node, "ipvsadm -Sn", lines(service)),
@@ -211,8 +215,18 @@ def _gone(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Find
             (Fix(exam.node, "sysctl -w net.ipv4.vs.expire_nodest_conn=1"),),
             Place.SERVICE,
             frozenset(node.name if node else str(at) for node, at in zip(nodes, servers, strict=True)),
-            breaks=True,
+            # Whoever asks anew is sent elsewhere; the requests of the probe are new.
         )
+
+
+def _held(view: View, connection: Connection) -> bool | None:
+    """Whether the client still has a connection open; None where the client is a host that was not read."""
+    node = view.node_at(connection.client)
+    exam = view.exam(node.name) if node is not None else None
+    if exam is None or not exam.knows("sockets"):
+        return None
+    ends = (connection.client, connection.client_port, connection.vip, connection.port)
+    return any((each.address, each.port, each.peer, each.peer_port) == ends for each in exam.connected)
 
 
 def _full(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:

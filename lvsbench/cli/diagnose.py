@@ -56,7 +56,8 @@ def diagnose(
     config   what the nodes say: addresses, sysctls, routes, firewalls, the IPVS table
     path     requests, followed through client, director and real server
 
-    Exit status: 1 with findings at or over --fail-on, 3 if no node can be read.
+    Exit status: 1 with findings at or over --fail-on; else 3 if something could not be looked at; else 0. With
+    --fail-on never it is 3 only if no node can be read.
     """  # noqa: D301  # click wants the character itself
     from lvsbench.cli.reach import reach
 
@@ -81,7 +82,11 @@ def diagnose(
 
 
 def _status(found: Diagnosis, fail_on: str) -> int:
+    """Return the exit status: what could not be looked at is never "ok", for a script neither."""
     from lvsbench.checks import Verdict
 
     bad = {"error": (Verdict.ERROR,), "warning": (Verdict.ERROR, Verdict.WARNING), "never": ()}[fail_on]
-    return int(any(cause.finding.verdict in bad for cause in found.judgement.causes))
+    if any(cause.finding.verdict in bad for cause in found.judgement.causes):
+        return 1
+    unseen = any(finding.verdict is Verdict.COULD_NOT_RUN for finding in found.judgement.findings)
+    return 3 if unseen and fail_on != "never" else 0

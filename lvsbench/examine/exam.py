@@ -191,6 +191,7 @@ class _Reading:
             interfaces=self.section("interfaces", counters.parse, {}),
             firewall=self.section("firewall", firewall.parse, firewall.Firewall()),
             sockets=self.section("sockets", sockets.parse, ()),
+            connected=self.section("sockets", sockets.parse_connected, ()),
             tunnels=self.tunnels(),
             connections=self.section("connections", connections.parse, ()),
             ways=found,

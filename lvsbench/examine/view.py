@@ -13,7 +13,7 @@ from lvsbench.facts.counters import Interface
 from lvsbench.facts.firewall import Firewall
 from lvsbench.facts.ipvs import Listed
 from lvsbench.facts.neighbours import Neighbour
-from lvsbench.facts.sockets import Socket
+from lvsbench.facts.sockets import Connected, Socket
 from lvsbench.facts.tunnels import Tunnels
 from lvsbench.facts.ways import Ask, Way
 
@@ -39,6 +39,7 @@ class Exam:
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     firewall: Firewall = field(default_factory=Firewall)
     sockets: tuple[Socket, ...] = ()
+    connected: tuple[Connected, ...] = ()
     tunnels: Tunnels = field(default_factory=Tunnels)
     connections: tuple[Connection, ...] = ()
     ways: Mapping[Ask, Way] = field(default_factory=dict)

@@ -27,7 +27,7 @@ def understanding(line: object) -> Iterator[None]:
         yield
     except Garbage:
         raise
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
         raise Garbage(line, f"not understood ({error})") from error
 
 

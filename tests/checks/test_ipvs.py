@@ -13,6 +13,7 @@ from lvsbench.cluster import Mode
 from lvsbench.examine import View
 from lvsbench.facts import ipvs as table
 from lvsbench.facts.connections import Connection
+from lvsbench.facts.sockets import Connected
 from tests.checks.builder import (
     CIP,
     RIP1,
@@ -23,6 +24,7 @@ from tests.checks.builder import (
     with_address,
     with_connections,
     with_destination,
+    with_exam,
     with_missing,
     with_module,
     with_route,
@@ -206,13 +208,20 @@ def test_persistence_that_sends_all_to_one() -> None:
 
 
 def test_connections_to_a_destination_that_is_gone() -> None:
-    """Open connections to a deleted destination hang (V12), unless expire_nodest_conn ends them."""
+    """Open connections to a deleted destination hang (V12), unless expire_nodest_conn ends them, or the client has."""
     view = healthy(Mode.DR)
     view = with_service(view, replace(service(view), destinations=service(view).destinations[:1]))
     lost = with_connections(view, connection(RIP2, 40000), connection(RIP2, 40001, state="TIME_WAIT"))
+    assert not [each for each in problems(lost) if each.code == "LVS-IPVS-010"]
+    lost = with_exam(lost, "client", connected=(Connected(CIP, 40000, VIP, 80),))
     found = [each for each in problems(lost) if each.code == "LVS-IPVS-010"]
-    assert [(each.breaks, each.servers) for each in found] == [(True, frozenset(("rs2",)))]
-    assert found[0].claim.startswith("1 connections")
+    assert [(each.verdict, each.breaks, each.servers) for each in found] == [
+        (Verdict.ERROR, False, frozenset(("rs2",)))
+    ]
+    assert found[0].claim.startswith("1 connection goes on")
+    stranger = with_connections(view, connection(RIP2, 40000, client=IPv4Address("192.168.127.41")))
+    (unsure,) = [each for each in problems(stranger) if each.code == "LVS-IPVS-010"]
+    assert unsure.verdict is Verdict.WARNING
     cured = with_sysctl(lost, "director", "net/ipv4/vs/expire_nodest_conn", 1)
     assert not [each for each in problems(cured) if each.code == "LVS-IPVS-010"]
 

@@ -49,6 +49,7 @@ PARSERS: list[tuple[Callable[[str], object], str]] = [
     (counters.parse_ipvs, "ipvs_stats"),
     (connections.parse, "connections"),
     (sockets.parse, "sockets"),
+    (sockets.parse_connected, "sockets"),
     (tunnels.parse, "tunnels"),
     (lambda text: ways.parse(text, ASKS), "ways"),
     (cpu.parse, "cpu"),
@@ -63,7 +64,9 @@ def test_any_text(parse: Callable[[str], object], name: str, data: st.DataObject
     """A parser returns or raises Garbage, whatever it gets: noise, or a true answer that was cut up and spoilt."""
     true = recorded(f"director-{name}")
     begin, end = sorted((data.draw(st.integers(0, len(true))), data.draw(st.integers(0, len(true)))))
-    noise = data.draw(st.text(max_size=40) | st.sampled_from(["[" * 5000, "9" * 5000, "{}", "[1]", "null", "-> x y z"]))
+    noise = data.draw(
+        st.text(max_size=40) | st.sampled_from(["[" * 5000, "9" * 5000, "{}", "[1]", "null", "-> x y z", "\nlocal\n"])
+    )
     with contextlib.suppress(Garbage):
         parse(true[:begin] + noise + true[end:])
 

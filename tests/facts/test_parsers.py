@@ -308,6 +308,22 @@ def test_bound_sockets() -> None:
     assert (udp.protocol, udp.port) == ("udp", 6080)
 
 
+def test_connected_sockets() -> None:
+    """Connections that are open or opening are told with both ends, over mapped addresses too; nothing else is."""
+    tail = "00000000:00000000 00:00000000 00000000     0        0 81 1"
+    found = sockets.parse_connected(
+        "net/tcp:  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        f"net/tcp:   0: 287FA8C0:887A 647FA8C0:0050 01 {tail}\n"
+        f"net/tcp:   1: 287FA8C0:887B 647FA8C0:0050 06 {tail}\n"
+        f"net/tcp:   2: 00000000:0050 00000000:0000 0A {tail}\n"
+        f"net/tcp6:   0: 0000000000000000FFFF0000287FA8C0:887C 0000000000000000FFFF0000647FA8C0:0050 02 {tail}\n"
+        f"net/tcp6:   1: 00000000000000000000000001000000:1F90 00000000000000000000000001000000:8888 01 {tail}\n"
+        f"net/udp:   74: 00000000:17C1 287FA8C0:0035 01 {tail}\n"
+    )
+    client = IPv4Address("192.168.127.40")
+    assert found == (sockets.Connected(client, 0x887A, VIP, 80), sockets.Connected(client, 0x887C, VIP, 80))
+
+
 def test_tunnels() -> None:
     """tunl0 is up and takes from anywhere; a port of foo-over-UDP is there, in GUE; the director has neither."""
     found = tunnels.parse(recorded("rs1-tunnels"))
