@@ -60,9 +60,10 @@ lock: install
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --group dev pyproject.toml -o requirements.lock --no-header
 
-# The page of each finding, from the registry of checks; a test holds them equal.
+# The page of each finding, from the registry of checks, and that of the faults; tests hold them equal.
 docs: install
 	$(BIN)/python -m lvsbench.checks.document
+	$(BIN)/python -m lvsbench.faults.document
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

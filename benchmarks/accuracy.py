@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +39,10 @@ REFUSED = 2
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One diagnosis. ``rank`` 1 is the first cause; None: the true one was not named. ``alarms``: errors beside it."""
+    """One diagnosis. ``rank`` 1 is the first cause; None: the true one was not named. ``alarms``: errors beside it.
+
+    ``saw`` is what became of the requests of the path probe, as the client saw it.
+    """
 
     topology: str
     mode: str
@@ -48,6 +52,7 @@ class Row:
     rank: int | None
     alarms: tuple[str, ...]
     elapsed_s: float
+    saw: str = ""
     problem: str = ""
 
     @property
@@ -94,11 +99,11 @@ class Lab:
         done = self.call("diagnose", "-t", self._topology, "--json")
         elapsed_s = time.monotonic() - began_s
         try:
-            causes = json.loads(done.stdout)["causes"]
-        except (ValueError, KeyError, TypeError):
+            found = json.loads(done.stdout)
+        except ValueError:
             said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-            return Row(self._topology, mode.value, injected, node, (), None, (), elapsed_s, said)
-        return compare(self._topology, mode, injected, node, expects, causes, elapsed_s)
+            return Row(self._topology, mode.value, injected, node, (), None, (), elapsed_s, problem=said)
+        return compare(self._topology, mode, injected, node, expects, found, elapsed_s)
 
 
 def compare(
@@ -107,10 +112,12 @@ def compare(
     injected: str,
     node: str,
     expects: Iterable[str],
-    causes: list[dict[str, Any]],
+    found: dict[str, Any],
     elapsed_s: float,
 ) -> Row:
     """Compare what was found with what was injected."""
+    causes = found["causes"]
+    outcomes = Counter(each["outcome"] for each in found["requests"])
     right = [index for index, cause in enumerate(causes) if cause["code"] in expects and cause["node"] == node]
     alarms = [cause for index, cause in enumerate(causes) if cause["severity"] == "error" and index not in right]
     return Row(
@@ -122,6 +129,7 @@ def compare(
         right[0] + 1 if right else None,
         tuple(map(_named, alarms)),
         elapsed_s,
+        ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())),
     )
 
 
@@ -176,13 +184,14 @@ def summary(rows: list[Row]) -> list[str]:
 
 def table(rows: Iterable[Row]) -> Iterator[str]:
     """Yield the rows as Markdown."""
-    yield "| topology | mode | injected | on | first cause | rank | false alarms | seconds |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| topology | mode | injected | on | requests | first cause | rank | false alarms | seconds |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         first = row.problem or (row.found[0] if row.found else "none")
         rank = "–" if not row.is_fault else "**missed**" if row.rank is None else str(row.rank)
         alarms = ", ".join(row.alarms) or "–"
-        cells = (row.topology, row.mode, row.injected, row.node or "–", first, rank, alarms, f"{row.elapsed_s:.1f}")
+        where = row.node or "–"
+        cells = (row.topology, row.mode, row.injected, where, row.saw, first, rank, alarms, f"{row.elapsed_s:.1f}")
         yield f"| {' | '.join(cells)} |"
 
 
@@ -193,9 +202,9 @@ def page(rows: list[Row]) -> str:
             "# Accuracy of the diagnosis",
             "",
             "Written by `make accuracy`: every fault of the [catalogue](faults.md), injected into the embedded lab and",
-            "diagnosed by `lvsbench diagnose`. *Rank* is the place of the true cause among all causes found;",
-            "every error that is not the true cause is a *false alarm*. Rows that begin with S, and `healthy`, are",
-            "clusters with nothing wrong: no error is right there.",
+            "diagnosed by `lvsbench diagnose`. *Requests* is what became of those of its path probe. *Rank* is the",
+            "place of the true cause among all causes found; every other error is a *false alarm*. Rows that",
+            "begin with S, and `healthy`, are clusters with nothing wrong: no error is right there.",
             "",
             *(f"- {line}" for line in summary(rows) if line),
             "",

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from lvsbench.checks.filter import announces_arp
-from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
-from lvsbench.checks.neighbours import (
-    STALE,
-    UNRESOLVED,
+from lvsbench.checks.aims import methods
+from lvsbench.checks.answers import (
     Reply,
     asker,
     asks_as,
@@ -22,8 +19,11 @@ from lvsbench.checks.neighbours import (
     reply,
     whose,
 )
+from lvsbench.checks.filter import announces_arp
+from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
+from lvsbench.checks.neighbours import STALE, UNRESOLVED
 from lvsbench.checks.ways import look, settled, skipped, unknown
-from lvsbench.cluster import Node, Role
+from lvsbench.cluster import ForwardingMethod, Node, Role
 from lvsbench.examine import Exam, Heard, View
 from lvsbench.facts.sysctls import CONF, dotted
 
@@ -179,14 +179,17 @@ def _answers(view: View, node: Node, interface: str, said: Reply, *, proven: boo
     shown = _probe(view, vip) if proven else None
     evidence = [shown] if shown is not None else []
     fix = ["sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"]
-    listens = True
+    listens, moved, home = True, False, "lo"
     if exam is not None:
+        # In TUN the VIP belongs on the tunnel interface: without an address that fails the reverse path filter.
+        home = "tunl0" if ForwardingMethod.TUN in methods(view) and exam.state.has("tunl0") else "lo"
         evidence += [_values(exam, interface, "arp_ignore"), _held(exam, vip)]
         listens = not exam.knows("sockets") or any(
             socket.takes(view.cluster.service.protocol, vip, view.cluster.service.port) for socket in exam.sockets
         )
         mine = [has for has in exam.state.addresses if (has.address.ip, has.interface) == (vip, interface)]
-        fix += [f"ip addr del {has.address} dev {interface} && ip addr add {vip}/32 dev lo" for has in mine]
+        moved = bool(mine)
+        fix += [f"ip addr del {has.address} dev {interface} && ip addr add {vip}/32 dev {home}" for has in mine]
     return Finding(
         ANSWERS.code,
         Verdict.ERROR,
@@ -199,7 +202,7 @@ def _answers(view: View, node: Node, interface: str, said: Reply, *, proven: boo
         fix=tuple(Fix(node.name, command) for command in fix),
         place=Place.TO_DIRECTOR,
         breaks=not listens,
-        explains=frozenset((ANNOUNCES.code, STALE.code)),
+        explains=frozenset((ANNOUNCES.code, STALE.code, *(("LVS-TUN-004",) if moved and home == "tunl0" else ()))),
     )
 
 

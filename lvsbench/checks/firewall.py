@@ -33,7 +33,7 @@ from lvsbench.checks.filter import (
     walk,
 )
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
-from lvsbench.checks.ways import asked, look, settled, skipped, unknown, weighs
+from lvsbench.checks.ways import asked, joined, look, settled, skipped, unknown, weighs
 from lvsbench.cluster import ForwardingMethod, Node, Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts import routes
@@ -92,17 +92,14 @@ def judge(view: View) -> Iterable[Finding]:
     asked_for |= {codes.UNMARKED} if any(aim.service.selector[0] == "-f" for aim in aims(view)) else set()
     for code, findings in found.items():
         if code in asked_for:
-            yield from settled(code, _once(findings), "no rule does that to the packets of this cluster")
+            yield from settled(code, joined(findings, _rule), "no rule does that to the packets of this cluster")
         else:
             yield skipped(code, "no such packet passes where this could happen")
 
 
-def _once(findings: list[Finding]) -> list[Finding]:
-    """Drop what one rule does to several packets of the same node and real servers."""
-    kept: dict[tuple[object, ...], Finding] = {}
-    for each in findings:
-        kept.setdefault((each.code, each.node, each.servers, each.evidence, each.verdict), each)
-    return list(kept.values())
+def _rule(finding: Finding) -> object:
+    """Return what findings about one rule on one node have in common."""
+    return finding.code, finding.node, finding.evidence, finding.verdict, bool(finding.servers)
 
 
 # ------------------------------------------------------------------------------------------------------- the packets

@@ -11,6 +11,7 @@ from lvsbench.checks.ways import look, settled, skipped, unknown
 from lvsbench.cluster import Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts import ipvs
+from lvsbench.facts.sysctls import dotted
 
 EMPTY = Code(
     "LVS-IPVS-001",
@@ -85,6 +86,20 @@ DIRECTORS = Code(
     source="ipvsadm(8); net/netfilter/ipvs/ip_vs_sync.c (connections are synchronised, services are not)",
 )
 
+DEFENCE = Code(
+    "LVS-IPVS-014",
+    title="IPVS itself drops packets of new connections",
+    what="With drop_packet=3 IPVS always drops one packet in am_droprate of those that would make a connection; with 1 "
+    "it does so by itself when free memory falls below amemthresh, and shows 2 then.",
+    shows="All modes. Some connections take 1 or 3 seconds more (the SYN is sent again), or time out.",
+    confirm="On the director: sysctl net.ipv4.vs.drop_packet net.ipv4.vs.am_droprate net.ipv4.vs.amemthresh; 2 or 3 is "
+    "at work.",
+    mend="sysctl -w net.ipv4.vs.drop_packet=0, or 1; kept in /etc/sysctl.d (loaded after ip_vs is). Where it is 2, see "
+    "what takes the director's memory.",
+    source="net/netfilter/ipvs/ip_vs_ctl.c, update_defense_level; ip_vs_core.c, ip_vs_todrop; ipvs-sysctl.rst",
+)
+
+_SILENT = frozenset(("FAILED", "INCOMPLETE"))
 _WORD = {"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}
 
 
@@ -132,6 +147,7 @@ def judge(view: View) -> Iterator[Finding]:
     six = [service for service in exam.state.services if endpoint(view, service) is None]
     text = ", ".join(" ".join(service.selector) for service in six)
     yield skipped(SIX, f"not looked at: {text}", director) if six else settled(SIX, [], "no IPv6 service")[0]
+    yield from settled(DEFENCE, list(_defence(exam)), f"{director} drops nothing in defence")
     yield from _directors(view, exam)
 
 
@@ -281,18 +297,24 @@ def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
             there.add(node.name if node else "")
             if each.flag == "-l" or (node is not None and node.role in (Role.REAL_SERVER, Role.DIRECTOR)):
                 continue
+            nobody = node is None and any(
+                entry.address == each.address and _SILENT & set(entry.states) for entry in exam.neighbours
+            )
             yield Finding(
                 OTHERS.code,
-                Verdict.WARNING,
+                Verdict.ERROR if nobody else Verdict.WARNING,
                 exam.node,
                 f"{exam.node} sends to {each.name}, which is "
                 + (f"the {node.role.value} {node.name}" if node else "not in the topology"),
-                "no real server of the topology has that address; nobody could look there",
-                "its share of the connections goes where nobody planned",
+                "no real server of the topology has that address; nobody "
+                + ("answers ARP for it" if nobody else "could look there"),
+                "its share of the connections " + ("fails" if nobody else "goes where nobody planned"),
                 listing,
                 (Fix(exam.node, f"ipvsadm -d {' '.join(service.selector)} -r {each.name}"),),
                 Place.SERVICE,
                 frozenset((node.name,)) if node else frozenset((str(each.address),)),
+                breaks=nobody,
+                explains=frozenset(("LVS-ARP-011",)),
             )
         for server in view.cluster.real_servers:
             if server.name not in there and view.cluster.service.real_servers[server.name].weight:
@@ -309,6 +331,32 @@ def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
                     frozenset((server.name,)),
                     explains=frozenset(("LVS-PATH-019", "LVS-PATH-020")),
                 )
+
+
+def _defence(exam: Exam) -> Iterator[Finding]:
+    paths = [f"net/ipv4/vs/{name}" for name in ("drop_packet", "am_droprate", "amemthresh")]
+    values = [exam.state.sysctls.get(path, "?") for path in paths]
+    if values[0] not in ("2", "3"):
+        return
+    always = values[0] == "3"
+    yield Finding(
+        DEFENCE.code,
+        Verdict.ERROR,
+        exam.node,
+        f"{exam.node} drops packets of new connections: drop_packet is {values[0]}",
+        f"it drops one in {values[1]}, always" if always else f"less than {values[2]} pages of its memory are free",
+        "some connections take seconds longer, or time out",
+        (
+            Evidence(
+                exam.node,
+                f"sysctl {' '.join(map(dotted, paths))}",
+                "\n".join(f"{dotted(path)} = {value}" for path, value in zip(paths, values, strict=True)),
+            ),
+        ),
+        (Fix(exam.node, "sysctl -w net.ipv4.vs.drop_packet=0"),) if always else (),
+        Place.SERVICE,
+        breaks=True,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- two directors
@@ -354,6 +402,6 @@ CHECK = Check(
     name="ipvs",
     group="config",
     question="Does the IPVS table have the service, with the right destinations?",
-    codes=(EMPTY, MISSING, NOBODY, DRAINED, OTHERS, SIX, DIRECTORS),
+    codes=(EMPTY, MISSING, NOBODY, DRAINED, OTHERS, SIX, DIRECTORS, DEFENCE),
     judge=judge,
 )

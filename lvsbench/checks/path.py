@@ -84,9 +84,10 @@ def _failures(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
     groups: dict[tuple[_Stop, str | None, str], list[Trace]] = {}
     for trace in gets:
         if not trace.flow.ok and not trace.bypass:
-            groups.setdefault((_stop(view, trace), trace.server, _service(trace)), []).append(trace)
+            server = trace.server or trace.stranger or None
+            groups.setdefault((_stop(view, trace), server, _service(trace)), []).append(trace)
     for (stop, server, service), failed in groups.items():
-        asked = [each for each in gets if _service(each) == service and server in (None, each.server)]
+        asked = [each for each in gets if _service(each) == service and server in (None, each.server, each.stranger)]
         servers = frozenset((server,)) if server is not None else _spared(view, asked)
         share = f"{len(failed)} of {len(asked)} requests" + (f" meant for {server}" if server is not None else "")
         other = "" if service == f"{view.cluster.service.vip}:{view.cluster.service.port}" else f"{service}: "
@@ -252,13 +253,13 @@ def _astray(view: View, trace: Trace) -> _Stop:
 
 def _in_director(trace: Trace) -> _Stop:
     director, flow = trace.director, trace.flow
-    if trace.server is not None:
+    if chosen := trace.server or trace.stranger:
         return _Stop(
             codes.NOT_SENT_ON,
             director,
             Place.TO_SERVER,
-            f"{director} schedules requests to {trace.server} and sends nothing on",
-            f"it has an entry for {flow.client}:{flow.source_port}, and no packet left for {trace.server}",
+            f"{director} schedules requests to {chosen} and sends nothing on",
+            f"its table has entries for {flow.client}, and no packet left for {chosen}",
         )
     claim = f"requests to {flow.vip}:{flow.port} reach {director} and end there"
     return _Stop(codes.SWALLOWED, director, Place.DIRECTOR_IN, claim)

@@ -12,6 +12,7 @@ from lvsbench.checks.ways import (
     asked,
     client_address,
     crippled,
+    joined,
     legs,
     look,
     masqueraded,
@@ -97,7 +98,8 @@ def judge(view: View) -> Iterator[Finding]:
         (DIRECTOR, _director, "the director has a way to every real server"),
     ):
         if used:
-            yield from settled(code, [found for aim in used for found in judged(view, aim)], well)
+            found = joined((each for aim in used for each in judged(view, aim)), _ending)
+            yield from settled(code, found, well)
         else:
             yield from not_used(view, code, *ForwardingMethod)
     yield from settled(REQUEST, list(_requests(view)), "the client and every router have a way")
@@ -111,6 +113,11 @@ def judge(view: View) -> Iterator[Finding]:
 
 
 # ------------------------------------------------------------------------------------------------------ ways that end
+
+
+def _ending(finding: Finding) -> object:
+    """Return what ways that end for one reason have in common."""
+    return finding.code, finding.node, finding.verdict, finding.because, finding.place
 
 
 def _ended(exam: Exam, ask: Ask, way: Way) -> tuple[str, tuple[Evidence, ...], list[Fix]]:
@@ -201,7 +208,13 @@ def _director(view: View, aim: Aim) -> Iterator[Finding]:
             shared = view.cluster.shared_segment(aim.director, view.cluster.nodes[whom])
             link = aim.director.on(shared) if shared else None
             gateway = aim.director.gateway or "A-ROUTER"
-            cure = f"ip link set {link[0]} up" if link else f"ip route add {answer[0].destination} via {gateway}"
+            # The link is up, and its address is there: then the prefix that makes the segment's route is not.
+            own = (
+                f"ip addr replace {view.cluster.interface(aim.director, shared)} dev {link[0]}"
+                if shared and link
+                else ""
+            )
+            cure = own or f"ip route add {answer[0].destination} via {gateway}"
             yield Finding(
                 DIRECTOR.code,
                 verdict,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import IPv4Address
 
 from lvsbench.checks.finding import Evidence
 from lvsbench.examine import Flow, Packet, View
@@ -35,6 +36,7 @@ class Trace:
         flow: the request.
         server: the real server it was meant for, by what packets, the response or the director's table of
             connections show; None where none of them does.
+        stranger: the address that the director's table of connections has for it, where no node has that; or "".
         director: the director that saw it, or the one that should have.
         reached: the last place.
         bypass: whether it reached a real server and no director had a hand in it.
@@ -52,6 +54,7 @@ class Trace:
     reset_by: str = ""
     icmp_by: str = ""
     icmp: Packet | None = None
+    stranger: str = ""
 
 
 def follow(view: View, flow: Flow, director: str) -> Trace:
@@ -60,7 +63,10 @@ def follow(view: View, flow: Flow, director: str) -> Trace:
     saw = next((name for name in (director, *directors) if flow.requests(name)), director)
     at = _servers(view, flow)
     bypass = bool(at) and not any(flow.requests(name) for name in directors) and _untouched(view, flow, at[0])
-    server = flow.server or flow.served_by or (at[0] if at else None) or _scheduled(view, flow, saw)
+    server = flow.server or flow.served_by or (at[0] if at else None)
+    address = _scheduled(view, flow, saw) if server is None else None
+    node = view.node_at(address) if address is not None else None
+    server = node.name if node is not None else server
     icmp = _first_error(view, flow)
     return Trace(
         flow,
@@ -72,6 +78,7 @@ def follow(view: View, flow: Flow, director: str) -> Trace:
         _reset_by(view, flow, saw, at),
         _sender(view, icmp) if icmp is not None else "",
         icmp,
+        str(address) if address is not None and node is None else "",
     )
 
 
@@ -121,13 +128,12 @@ def flow_client(view: View) -> str:
     return view.cluster.client.name
 
 
-def _scheduled(view: View, flow: Flow, director: str) -> str | None:
-    """Return the real server that the director chose for a request by its table of connections."""
+def _scheduled(view: View, flow: Flow, director: str) -> IPv4Address | None:
+    """Return the address of the real server that the director chose for a request by its table of connections."""
     exam = view.exam(director)
     for each in exam.connections if exam is not None else ():
         if (each.client, each.client_port, each.vip) == (flow.client, flow.source_port, flow.vip):
-            node = view.node_at(each.server)
-            return node.name if node is not None else None
+            return each.server
     return None
 
 

@@ -198,7 +198,8 @@ def _unwraps(view: View, aim: Aim) -> Iterator[Finding]:
         Place.SERVER_IN,
         frozenset((name,)),
         breaks,
-        explains=frozenset((FILTERED.code,)),
+        # An address goes with its interface.
+        explains=frozenset((FILTERED.code, *(("LVS-VIP-004", "LVS-VIP-005") if code is NOTHING else ()))),
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from lvsbench.checks.aims import Aim, active_director, methods
+from lvsbench.checks.answers import asks_as, egress, is_local
 from lvsbench.checks.arp import NOBODY, TAKEN
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
-from lvsbench.checks.neighbours import STALE, UNRESOLVED, asks_as, egress, is_local
+from lvsbench.checks.neighbours import STALE, UNRESOLVED
 from lvsbench.checks.real_server import ABSENT
 from lvsbench.checks.ways import (
     arrival,
@@ -354,6 +355,8 @@ def _lacks(view: View, aim: Aim, server: Node, exam: Exam) -> Finding:
         place=Place.SERVER_IN,
         servers=frozenset((server.name,)),
         breaks=breaks,
+        # A tunnel interface without an address fails the reverse path filter; the VIP on it mends both.
+        explains=frozenset(("LVS-TUN-004",)) if arriving == "tunl0" else frozenset(),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from lvsbench.checks.aims import Aim, active_director, aims, endpoint
@@ -36,6 +36,22 @@ def unknown(code: Code, node: str, why: str) -> Finding:
 def settled(code: Code, found: Sequence[Finding], well: str, because: str = "") -> list[Finding]:
     """Return what was found; where that is nothing, that all is well."""
     return list(found) or [Finding(code.code, Verdict.OK, "", well, because)]
+
+
+def joined(findings: Iterable[Finding], key: Callable[[Finding], object]) -> list[Finding]:
+    """Make one finding of those for several real servers that have a key in common: one thing is mended once."""
+    kept: dict[object, Finding] = {}
+    for each in findings:
+        first = kept.setdefault(key(each), each)
+        if more := each.servers - first.servers:
+            kept[key(each)] = replace(
+                first,
+                claim=f"{first.claim} ({', '.join(sorted(more))} too)",
+                evidence=tuple(dict.fromkeys((*first.evidence, *each.evidence))),
+                fix=tuple(dict.fromkeys((*first.fix, *each.fix))),
+                servers=first.servers | more,
+            )
+    return list(kept.values())
 
 
 def weighs(aim: Aim) -> tuple[Verdict, bool]:

@@ -191,6 +191,8 @@ ALL = (
         _foreign,
         where=Where.FOREIGN,
         expects=("LVS-ARP-003",),
+        otherwise="Not every client notices: the director answers as well, and the answer that comes last is the one "
+        "kept. Only counting the answers shows it each time.",
     ),
     Fault(
         "A12",
@@ -202,6 +204,9 @@ ALL = (
         where=Where.CLIENT,
         topology="two-directors",
         expects=("LVS-ARP-010",),
+        otherwise="A Linux client recovers by itself in seconds: an entry that is used and not confirmed is asked for "
+        "again. It lasts where entries are kept long (routers; here base_reachable_time of 4 hours). And a director "
+        "that still has the table serves on, with the VIP moved away, if it forwards: nothing was seen to break.",
     ),
     Fault(
         "A14",

@@ -137,6 +137,7 @@ class Fault:
         where: the node.
         topology: the one that it needs.
         traffic: requests that the client makes afterwards, where the fault shows up only by traffic.
+        otherwise: what is often told of it and turned out different, as measured on the lab.
     """
 
     id: str
@@ -149,6 +150,7 @@ class Fault:
     where: Where = Where.SERVER
     topology: str = "lab"
     traffic: int = 0
+    otherwise: str = ""
 
     @property
     def sound(self) -> bool:

@@ -97,6 +97,9 @@ ALL = (
         _forward_drop,
         where=Where.DIRECTOR,
         expects=("LVS-FW-007",),
+        otherwise="A rule that accepts established connections does not let replies pass: without "
+        "net.ipv4.vs.conntrack=1 the SYN-ACK is INVALID to conntrack, and the common *drop INVALID* in FORWARD stops "
+        "NAT by itself.",
     ),
     Fault(
         "N09",

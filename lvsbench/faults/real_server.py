@@ -99,6 +99,8 @@ ALL = (
         "timeouts of 1/N",
         _strict,
         expects=("LVS-TUN-004",),
+        otherwise="The usual cure, rp_filter=2, is not enough where tunl0 has no address (VIP on lo): the reverse way "
+        "is then refused as *Invalid cross-device link*. With the VIP on tunl0, or rp_filter=0, it works.",
     ),
     Fault(
         "R09",

@@ -13,7 +13,10 @@ from lvsbench.plan import FilterRule, LinkUp, Module, Setting
 
 def _dummy(scene: Scene) -> tuple[Setting, ...]:
     server = scene.server.name
+    # A tunnel interface without an address fails the loose reverse path filter too.
+    bare = [scene.sysctl(server, name, "rp_filter", 0) for name in ("all", "tunl0") if scene.mode is TUN]
     return (
+        *bare,
         Module(server, "dummy", scene.reason),
         LinkUp(server, "dummy0", scene.reason),
         scene.address(server, scene.hidden, scene.vip, present=False),

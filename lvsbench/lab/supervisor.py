@@ -31,6 +31,11 @@ SAME_S = 0.3
 """A signal that reached this process too, within that time, was sent to the whole process group: by the terminal."""
 
 
+STAYS = "(lvsbench-held)"
+"""The name of a process that outlives its command, as ``/proc/PID/stat`` has it: what a fault holds until it is healed,
+by a journal. It ends with the lab at the latest."""
+
+
 def main() -> int:
     """Run the command given in the arguments, and return its exit status."""
     descriptor, run_folder, cwd, *command = sys.argv[1:]
@@ -108,16 +113,19 @@ def reap(wanted: int) -> int | None:
 
 
 def end_descendants() -> None:
-    """Kill all that the command left. Process 1 need not: with it the kernel ends its whole namespace."""
+    """Kill all that the command left, but for what is meant to stay. Process 1 need not: with it all ends."""
     if os.getpid() == 1:
         return
     for _ in range(50):
         parents = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
-                fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+                head, _, tail = stat.read_text(errors="replace").rpartition(")")
             except OSError:
                 continue
+            if head.endswith(STAYS[:-1]):
+                continue
+            fields = tail.split()
             parents[int(stat.parent.name)] = int(fields[1])
         # /proc may be that of an outer PID namespace, but then it has no lab in it: own() is right in both.
         mine = {os.getpid()}

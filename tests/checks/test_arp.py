@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from lvsbench.checks import arp
+from lvsbench.checks.answers import reply
 from lvsbench.checks.finding import Finding, Verdict
-from lvsbench.checks.neighbours import reply
 from lvsbench.cluster import Mode
 from lvsbench.examine import Heard, View
 from lvsbench.facts.firewall import Chain, Match, Rule

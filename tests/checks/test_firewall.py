@@ -51,8 +51,10 @@ def test_stopped(mode: Mode, node: str, line: str, code: str, servers: tuple[str
     """The rule, its node, the real servers and the way to delete it are named."""
     findings = found(ruled(mode, node, line))
     assert {(each.code, each.node, each.verdict) for each in findings} == {(code, node, Verdict.ERROR)}
-    assert {name for each in findings for name in each.servers} == set(servers)
-    assert all(each.breaks and line in each.claim for each in findings)
+    assert len(findings) == 1, "one rule is one cause"
+    assert findings[0].servers == set(servers)
+    assert findings[0].breaks
+    assert line in findings[0].claim
     assert findings[0].fix[0].command == f"iptables-legacy -t filter -D {line.removeprefix('-A ')}"
 
 

@@ -27,6 +27,7 @@ from tests.checks.builder import (
     with_exam,
     with_missing,
     with_module,
+    with_neighbour,
     with_route,
     with_served,
     with_service,
@@ -224,6 +225,28 @@ def test_connections_to_a_destination_that_is_gone() -> None:
     assert unsure.verdict is Verdict.WARNING
     cured = with_sysctl(lost, "director", "net/ipv4/vs/expire_nodest_conn", 1)
     assert not [each for each in problems(cured) if each.code == "LVS-IPVS-010"]
+
+
+def test_a_destination_that_nobody_is() -> None:
+    """A stranger in the table is a warning, and an error where nobody answers ARP for it."""
+    stranger = IPv4Address("192.168.127.31")
+    view = with_destination(healthy(Mode.DR), "rs2", address=stranger)
+    (found,) = [each for each in problems(view) if str(stranger) in each.claim]
+    assert (found.code, found.verdict, found.breaks) == ("LVS-IPVS-005", Verdict.WARNING, False)
+    (found,) = [
+        each
+        for each in problems(with_neighbour(view, "director", stranger, "", "FAILED"))
+        if each.verdict is Verdict.ERROR
+    ]
+    assert (found.code, found.breaks, found.servers) == ("LVS-IPVS-005", True, {str(stranger)})
+    assert "LVS-ARP-011" in found.explains
+
+
+@pytest.mark.parametrize(("value", "errors"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+def test_drops_in_defence(value: int, errors: int) -> None:
+    """What IPVS drops by itself is an error while it does so, not where it only might."""
+    view = with_sysctl(healthy(Mode.NAT), "director", "net/ipv4/vs/drop_packet", value)
+    assert [each.code for each in problems(view)] == ["LVS-IPVS-014"] * errors
 
 
 def test_thresholds() -> None:

@@ -10,6 +10,7 @@ from lvsbench.checks import neighbours
 from lvsbench.checks.finding import Finding, Verdict
 from lvsbench.cluster import Mode
 from lvsbench.examine import View
+from lvsbench.facts.sysctls import CONF
 from tests.checks.builder import (
     CIP,
     DIP,
@@ -22,6 +23,7 @@ from tests.checks.builder import (
     with_destination,
     with_missing,
     with_neighbour,
+    with_sysctl,
     without_answers,
 )
 
@@ -99,6 +101,16 @@ def test_an_unresolved_next_hop_is_a_symptom() -> None:
     finding = problems(view)["LVS-ARP-011"]
     assert (finding.symptom, finding.servers, finding.verdict) == (True, frozenset({"rs2"}), Verdict.ERROR)
     assert problems(replace(view, after={}))["LVS-ARP-011"].verdict is Verdict.WARNING
+
+
+def test_a_next_hop_that_must_not_answer_is_the_cause() -> None:
+    """Where the next hop's own settings keep it from answering, that is the cause, and FAILED follows from it."""
+    view = with_sysctl(healthy(Mode.DR), "rs2", f"{CONF}/all/arp_ignore", 8)
+    assert not problems(view)
+    found = problems(with_neighbour(view, "director", RIP2, "", "FAILED"))
+    finding = found["LVS-ARP-012"]
+    assert (finding.node, finding.servers, finding.symptom) == ("rs2", frozenset({"rs2"}), False)
+    assert finding.explains & found.keys() == {"LVS-ARP-011"}
 
 
 def test_unresolved_entries_that_nobody_needs_are_left_alone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -142,6 +143,17 @@ def test_scheduled_and_not_sent() -> None:
     found = {each.code: each for each in errors(builder.with_connections(view, entry))}
     assert found["LVS-PATH-006"].servers == {"rs2"}
     assert found["LVS-PATH-006"].place is Place.TO_SERVER
+
+
+def test_scheduled_to_a_stranger() -> None:
+    """Requests that the director schedules to an address of no node are told apart from those that end in it."""
+    stranger = IPv4Address("192.168.127.31")
+    view = stopped("director", None)(healthy(Mode.DR))
+    assert view.path is not None
+    view = builder.with_flows(view, view.path.flows[:1])
+    entry = Connection("TCP", CIP, FIRST_PORT, VIP, 80, stranger, 80, "SYN_RECV", 50)
+    (found,) = errors(builder.with_connections(view, entry))
+    assert (found.code, found.servers) == ("LVS-PATH-006", {str(stranger)})
 
 
 def test_bypass() -> None:

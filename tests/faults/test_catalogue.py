@@ -9,11 +9,12 @@ import pytest
 from lvsbench import checks, faults
 from lvsbench.cluster import Cluster, Mode, find, load
 from lvsbench.errors import UsageError
-from lvsbench.faults import ALL, SOUND, Fault, Scene, Where, flow
+from lvsbench.faults import ALL, SOUND, Fault, Scene, Where, document, flow
 from lvsbench.plan import Batch, Change, Journal
 from tests.memory import World, nodes
 from tests.plan.setups import begin, lab
 
+ROOT = Path(__file__).parents[2]
 CATALOGUE = (
     "A01 A02 A03 A04 A05 A07 A08 A10 A12 A14 A15 A16 A17 A18 A20 R01 R02 R03 R04 R05 R06 R09 R12"
     " N01 N02 N03 N04 N05 N09 N14 T01 T02 T03 T06 T10 D01 V01 V02 V03 V06 V07 V09 V10 V12 V25"
@@ -74,6 +75,11 @@ def test_every_fault_is_a_plan_for_nodes_that_are_there(fault: Fault, mode: Mode
         assert node in planned.nodes
     settings = [setting for step in planned.steps for setting in step.settings]
     assert all(setting.reason for setting in settings)
+
+
+def test_the_page_is_up_to_date() -> None:
+    """docs/faults.md says what the catalogue says."""
+    assert (ROOT / document.PAGE).read_text() == document.page(), "make docs"
 
 
 def test_a_fault_is_found_by_id_or_name() -> None:

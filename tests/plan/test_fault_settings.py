@@ -12,6 +12,7 @@ import pytest
 from lvsbench import plan
 from lvsbench.facts import State
 from lvsbench.facts.ipvs import Destination, Service
+from lvsbench.lab import supervisor
 from lvsbench.plan import (
     AddressOrder,
     FilterPolicy,
@@ -209,6 +210,13 @@ def test_what_is_there_already_is_left_alone() -> None:
     foreign = ForeignHost("rs1", "eth0", IPv4Interface(f"{VIP}/24"), "02:00:00:00:00:01", "test")
     assert foreign.diff(seen(foreign=looks.FOREIGN)) is None
     assert HeldConnections("rs1", "python3", VIP, 80, 2, "test").diff(seen(held=f"@{looks.HELD}")) is None
+
+
+def test_held_connections_outlive_their_command() -> None:
+    """The supervisor of a lab leaves the process alone that holds them: it has the name that is looked for."""
+    assert f"({looks.HELD})" == supervisor.STAYS
+    (do,) = HeldConnections("client", "python3", VIP, 80, 2, "test").diff(seen()).do  # type: ignore[union-attr]
+    assert f'name.write("{looks.HELD}")' in do
 
 
 @pytest.mark.parametrize(
