@@ -50,8 +50,9 @@ def look(
     probed_path = _path(cluster, shells, before, refused, tell, evidence) if path else None
     sent_s = time.monotonic()
     after: dict[str, Exam] = {}
-    if _made(probed_arp) or _made(probed_path):
-        if _made(probed_path) and any(exam.listed for exam in before.values()):
+    # The ARP probe alone makes nothing grow: what it brings are its answers.
+    if probed_path is not None and not probed_path.problem:
+        if any(exam.listed for exam in before.values()):
             tell("waiting for IPVS to count")
             time.sleep(max(0.0, sent_s + COUNTED_S - time.monotonic()))
         tell("reading the nodes again")
@@ -116,8 +117,3 @@ def _path(
         except LvsbenchError as error:
             refused = reason(error)
     return ProbedPath(problem=refused)
-
-
-def _made(probed: ProbedArp | ProbedPath | None) -> bool:
-    """Whether a probe was made: then counters may have grown."""
-    return probed is not None and not probed.problem

@@ -71,6 +71,14 @@ def probes(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Probes:
     return Probes(monkeypatch, said.append)
 
 
+def test_arp_alone(cluster: Cluster, world: dict[str, Node], said: list[str], probes: Probes) -> None:
+    """After the ARP probe alone nothing has grown: nodes are not read again."""
+    view = look(cluster, Shells(world), {}, arp=True, path=False, wanted=None, tell=said.append)
+    assert view.arp is not None
+    assert dict(view.after) == {}
+    assert said == ["reading 4 nodes", "asking by ARP who has the VIP", "arp"]
+
+
 def test_facts_alone(cluster: Cluster, world: dict[str, Node], said: list[str]) -> None:
     """Without probes each node is read once and there is no second look."""
     view = look(cluster, Shells(world), {}, arp=False, path=False, wanted=None, tell=said.append)
