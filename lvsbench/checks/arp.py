@@ -429,7 +429,8 @@ def _duplicates(view: View) -> Iterator[Finding]:
                 place=Place.TO_SERVER if servers else Place.TO_DIRECTOR,
                 servers=servers,
                 breaks=True,
-                explains=frozenset((STALE.code, UNRESOLVED.code)),
+                # A host that takes the client's address for its own has no way to the client.
+                explains=frozenset((STALE.code, UNRESOLVED.code, "LVS-NET-001")),
             )
         )
     yield from settled(TAKEN, found, "every node's address is its own")

@@ -341,7 +341,9 @@ def _stopped(view: View, exam: Exam, leg: Leg, outcome: Outcome, packet: Packet)
         verdict, breaks = max(weights, key=lambda each: each[1])
     if leg.code is codes.BLACKHOLE and _big_ones_work(view):
         verdict, breaks = Verdict.WARNING, False
-    if not sure or leg.code is codes.VRRP:
+    # One that may fit and counted packets while requests failed is what failed them.
+    hit = bool(_grown(view, leg.node, by)) and view.path is not None and not all(flow.ok for flow in view.path.flows)
+    if not (sure or hit) or leg.code is codes.VRRP:
         verdict, breaks = Verdict.WARNING, False
     return replace(finding, verdict=verdict, breaks=breaks, fix=_fixes(exam, leg, by, packet))
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from lvsbench.cluster import Node
 from lvsbench.errors import UsageError
 from lvsbench.facts import State
+from lvsbench.facts.routes import lookup
 from lvsbench.plan.network import AddressOrder
 from lvsbench.plan.settings import Address, LinkUp, Route, Setting
 
@@ -34,7 +35,7 @@ def refuse(setting: Setting, node: Node, seen: State) -> None:
             # One that covers an end makes it an address of the node's own, or its subnet another one.
             touched = any(end in setting.address.network for end in ends)
         case Route():
-            touched = any(end in setting.destination for end in ends)
+            touched = any(end in setting.destination and _decides(setting.destination, end, seen) for end in ends)
         case _:
             touched = False
     if touched:
@@ -45,6 +46,12 @@ def refuse(setting: Setting, node: Node, seen: State) -> None:
             advice=f"It is needed because {setting.reason}.\nGive the nodes management addresses in a segment of their"
             " own, or run lvsbench from a host that is neither the client nor in its segment.",
         )
+
+
+def _decides(destination: IPv4Network, end: IPv4Address, seen: State) -> bool:
+    """Whether a route may be the one that is taken: one with a longer prefix is preferred to it."""
+    taken = lookup(seen.routes, end)
+    return taken is None or taken.destination.prefixlen <= destination.prefixlen
 
 
 def _ends(node: Node, seen: State) -> Iterator[IPv4Address]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lvsbench.checks import firewall
@@ -10,7 +12,7 @@ from lvsbench.cluster import Mode
 from lvsbench.examine import View
 from lvsbench.facts import firewall as facts
 from lvsbench.facts.ipvs import Service
-from tests.checks.builder import healthy, with_firewall, with_service
+from tests.checks.builder import healthy, with_failed_flows, with_firewall, with_service
 from tests.checks.test_filter import tables
 
 BAD = (Verdict.ERROR, Verdict.WARNING)
@@ -71,6 +73,24 @@ def test_stopped(mode: Mode, node: str, line: str, code: str, servers: tuple[str
 def test_quiet(mode: Mode, node: str, line: str) -> None:
     """A rule that no packet of this cluster meets is no finding, nor one that may fit and has counted nothing."""
     assert found(ruled(mode, node, line)) == []
+
+
+def test_a_rule_that_may_fit_and_counted_while_requests_failed() -> None:
+    """A rule with a rate limit is a warning where it counted something, and an error where requests failed too."""
+    line = "-A INPUT -p tcp -m limit --limit 1/min -m tcp --dport 80 -j DROP"
+    view = ruled(Mode.DR, "rs2", line)
+    chains = view.before["rs2"].firewall.chains
+    more = [
+        replace(chain, rules=tuple(replace(each, packets=(each.packets or 0) + 3) for each in chain.rules))
+        for chain in chains
+    ]
+    grown = with_firewall(view, "rs2", *more)
+    counted = replace(view, after={**grown.after})
+    assert [each.verdict for each in found(counted)] == [Verdict.WARNING]
+    failing = with_failed_flows(counted, "rs2", "timeout", "server")
+    assert [(each.verdict, each.breaks, each.servers) for each in found(failing)] == [
+        (Verdict.ERROR, True, frozenset({"rs2"}))
+    ]
 
 
 def test_blackhole() -> None:

@@ -276,7 +276,7 @@ def test_setting_that_does_not_take(tmp_path: Path) -> None:
         Address("rs1", "lo", IPv4Interface("192.168.127.100/24"), "test"),
         Address("rs1", "eth0", IPv4Interface("192.168.127.20/24"), "test", present=False),
         Route("rs1", CIP, VIA, "eth0", "test"),
-        Route("rs1", IPv4Network("192.168.0.0/16"), VIA, "eth0", "test"),
+        Route("rs1", IPv4Network("192.168.127.0/24"), VIA, "eth0", "test"),
     ],
 )
 def test_management_link_is_never_touched(setting: Setting) -> None:
@@ -299,6 +299,18 @@ def test_vip_may_be_added_beside_the_management_address() -> None:
     setting = Address("director", "eth0", IPv4Interface("192.168.127.100/32"), "test")
     planned = Plan(Mode.DR, cluster, (Step("test", (setting,)),))
     assert len(planned.rows(plan.snapshot(nodes(cluster, World()), planned))) == 1
+
+
+def test_a_wider_route_may_change_beside_the_management_route() -> None:
+    """SSH goes by the longest prefix: where its way is on the link, the default route is another matter."""
+    described = lab().model_dump(mode="json")
+    described["nodes"]["rs1"]["ssh"] = {"host": "192.168.127.20"}
+    cluster = type(lab()).model_validate(described)
+    hosts = nodes(cluster, World())
+    hosts["rs1"].session = "192.168.127.40 51000 192.168.127.20 22"
+    setting = Route("rs1", IPv4Network("0.0.0.0/0"), VIA, "eth0", "test")
+    planned = Plan(Mode.DR, cluster, (Step("test", (setting,)),))
+    assert len(planned.rows(plan.snapshot(hosts, planned))) == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
