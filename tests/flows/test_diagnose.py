@@ -64,16 +64,11 @@ SOUND = {
 }
 # An account that may log in as root does, and may do nothing more.
 PLAIN_USER = "useradd -m -p '*' -s /bin/sh plain && cp -r /root/.ssh ~plain && chown -R plain ~plain/.ssh"
-FAULTS = {
-    "stopped": ("rs2", STOP, START, "LVS-RS-001"),
-    "no VIP": ("director", f"ip addr del {VIP}/32 dev eth0", f"ip addr add {VIP}/32 dev eth0", "LVS-VIP-001"),
-    "loud": (
-        "rs2",
-        "sysctl -w net.ipv4.conf.all.arp_ignore=0",
-        "sysctl -w net.ipv4.conf.all.arp_ignore=1",
-        "LVS-ARP-001",
-    ),
-}
+LOUD = (
+    "rs2",
+    "sysctl -w net.ipv4.conf.all.arp_ignore=0",
+    "sysctl -w net.ipv4.conf.all.arp_ignore=1",
+)
 
 
 def everything(observer: Observer) -> dict[str, list[str]]:
@@ -170,14 +165,12 @@ def test_healthy(lvsbench: Lvsbench, observer: Observer, mode: Path) -> None:
 
 
 @in_dr
-@pytest.mark.parametrize("fault", FAULTS)
-def test_broken(lvsbench: Lvsbench, observer: Observer, mode: Path, fault: str) -> None:
-    """What is broken is the first cause, on the node that has it."""
-    node, do, undo, code = FAULTS[fault]
-    with broken(observer, node, do, undo):
+def test_broken(lvsbench: Lvsbench, observer: Observer, mode: Path) -> None:
+    """What is broken is the first cause, on the node that has it; benchmarks/accuracy.py has the whole catalogue."""
+    with broken(observer, *LOUD):
         status, found = diagnosed(lvsbench)
     first = found["causes"][0]
-    assert (status, first["code"], first["node"], first["severity"]) == (1, code, node, "error")
+    assert (status, first["code"], first["node"], first["severity"]) == (1, "LVS-ARP-001", "rs2", "error")
     assert [cause for cause in found["causes"][1:] if cause["severity"] == "error"] == []
 
 
