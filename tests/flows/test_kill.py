@@ -14,7 +14,7 @@ from tests.lab.conftest import left_over, wait_until
 
 pytestmark = pytest.mark.lab
 ONE = ("--object", "4k", "--blocks", "1", "--duration", "0.5", "--warmup", "0")
-# One shows that it works on real kernels (every write in between: tests/plan/test_kill.py); KILLS_PER_MODE=7 is a study.
+# One shows that it works on real kernels; every write in between is in tests/plan. KILLS_PER_MODE=7 is a study.
 PER_MODE = int(os.environ.get("KILLS_PER_MODE", "1"))
 DICE = random.Random(0)
 # Each mode by itself: a run of all modes spends nine tenths of its time on what another moment has shown already.
