@@ -12,7 +12,7 @@ TOOLS  := mmdebstrap:mmdebstrap mke2fs:e2fsprogs ip:iproute2 unshare:util-linux 
 # Debian's archive keys, which the lab's nodes are verified with; another distribution has them in a package.
 KEYS   := /usr/share/keyrings/debian-archive-keyring.gpg
 
-.PHONY: demo test install system lint unit accuracy lock docs clean
+.PHONY: demo test install system lint unit accuracy example redraw lock docs clean
 
 demo: install
 	$(BIN)/lvsbench run --mode all --object 64k --connections keepalive --blocks 3 --duration 2 --warmup 0.5
@@ -54,6 +54,15 @@ unit: install
 # Every fault of the catalogue injected into the lab and diagnosed; half an hour. Writes docs/accuracy.md.
 accuracy: install
 	$(BIN)/python benchmarks/accuracy.py $(ACCURACY)
+
+# The example runs of reports/, measured again, four minutes on a machine that should do nothing else meanwhile.
+example: install
+	$(BIN)/python reports/example.py
+	$(BIN)/python docs/redraw.py
+
+# What is shown of the example runs: their pages, README's results, the notebooks; tests hold them equal.
+redraw: install
+	$(BIN)/python docs/redraw.py
 
 # Written again after a change of the dependencies in pyproject.toml.
 lock: install

@@ -93,7 +93,10 @@ def run(
         command=command,
         started=_now(),
         asked=asked,
-        topology=cluster.model_dump(mode="json"),
+        # How nodes are reached is for the journal: this file is what people show to others.
+        topology=cluster.model_dump(
+            mode="json", exclude={"nodes": {"__all__": {"ssh", "local", "python"}}, "lab": True}
+        ),
         order=order(asked.modes, asked.blocks, asked.seed),
         cpu_plan={name: list(cpus) for name, cpus in cpu_plan.items()},
     )

@@ -407,11 +407,13 @@ class RunFolder:
 def find_run(name: str, out: Path) -> RunFolder:
     """Return a run's folder given as a path, as a run id under ``out``, or as ``latest``.
 
+    A run id begins with its time; a folder that somebody gave a name of its own is never the latest.
+
     Raises:
         ResultsError: there is none.
     """
     if name == "latest":
-        folders = sorted(path.parent for path in out.glob("*/run.json"))
+        folders = sorted(path.parent for path in out.glob("[0-9]*/run.json"))
         if folders:
             return RunFolder(folders[-1])
         raise ResultsError(f"{out}: no run in it", advice="Make one: lvsbench run --mode all")

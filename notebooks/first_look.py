@@ -21,63 +21,107 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from lvsbench import report
+from lvsbench.report import drawing, words
+from lvsbench.report.figures import throughput
 from lvsbench.results import find_run
 
+plt.style.use("lvsbench.mplstyle")
 RUN = "example"
+
 run = report.read(find_run(RUN, Path("../reports")))
 found = report.assemble(run)
+print(run.run.command)
+print(f"started {run.run.started:.19} UTC, {len(run.trials)} trials in {len(run.run.order)} blocks")
 
 # %% [markdown]
 # ## What it says
-# The sentences of the page's verdict box. A run with a veto says why instead.
+#
+# The sentences of the page's verdict box. Every ratio has its 95 % interval over blocks, and every verdict is one of
+# *better*, *worse*, *no practical difference* and *cannot tell*. A run with a veto says why instead: then nothing below
+# may be used.
 
 # %%
 print(*found["headline"], sep="\n")
 
 # %% [markdown]
 # ## May it be used?
+#
+# The checks of validity that did not say *ok*. A warning limits what may be said; an error vetoes the run. If the real
+# servers or the generator were the limit, throughput tells what *they* carry, and the director could carry more.
 
 # %%
 for item in found["validity"]:
-    print(f"{item['verdict']:8} {item['code']:20} {item['text']}")
+    if item["verdict"] != "ok":
+        print(f"{item['verdict']:8} {item['code']:20} {item['text']}")
 
 # %% [markdown]
-# ## The trials
-# The trial is the unit: one mode under one load for some seconds. Everything that is said about a mode is said about
-# its trials, never about single requests.
+# ## The modes in numbers
+#
+# Means over trials, in brackets the ratio to the reference. A percentile is taken inside each trial, from all its
+# requests; it is the trials that vary independently, so an interval over pooled requests would be far too narrow.
 
 # %%
-columns = ["number", "block", "mode", "throughput_rps", "latency_p50_s", "latency_p99_s", "cpu_s_per_request", "errors"]
-run.trials[columns]
+pd.DataFrame(report.summary(found)).set_index("mode")
+
+# %%
+figure, axes = plt.subplots(figsize=(8, 2.6))
+((_, frame),) = throughput.FIGURE.panels(run).items()
+throughput.FIGURE.draw(axes, frame)
+plt.show()
+
+# %% [markdown]
+# A dot is a trial, the bar ends at their mean, the line below it is the 95 % interval of that mean. Whether two modes
+# differ is not read from whether two such lines overlap: the verdicts above compare block by block, which takes out
+# what the machine did to both.
 
 # %% [markdown]
 # ## In the order in which they were measured
-# Blocks run ABC CBA, so that a machine that slowly changes does so for all modes alike. Dots that climb or fall
-# together are the machine, dots that keep apart are the modes.
 
 # %%
-figure, axes = plt.subplots(figsize=(8, 3.2))
+figure, axes = plt.subplots()
 for mode in run.modes:
-    rows = run.trials[run.trials["mode"] == mode]
-    axes.plot(rows["number"], rows["throughput_rps"], "o--", label=mode.upper())
-axes.set(xlabel="trial", ylabel="requests per second", ylim=(0, None))
-axes.legend()
+    rows, style = run.trials[run.trials["mode"] == mode], drawing.look(mode)
+    axes.plot(
+        rows["number"], rows["throughput_rps"], style.marker, linestyle=":", color=style.colour, label=mode.upper()
+    )
+for last in run.trials.groupby("block")["number"].max()[:-1]:
+    axes.axvline(last + 0.5, color="0.8", linewidth=0.8)
+axes.set(xlabel="trial, in run order (lines: blocks)", ylabel="requests per second", ylim=(0, None))
+axes.legend(ncols=len(run.modes))
 plt.show()
 
 # %% [markdown]
-# ## Inside the windows
-# Successful requests in every second. The warm-up is drawn too, paler.
+# Every block has each mode once, and blocks come in pairs of opposite order (ABC CBA), so that a machine that slowly
+# changes does so to all modes alike. Dots that climb or fall together are the machine; dots that keep apart are the
+# modes. One dot far from its fellows is no reason to drop it: it is part of how much such a run varies.
+
+# %% [markdown]
+# ## Inside the trials
 
 # %%
-figure, rows = plt.subplots(len(run.modes), 1, figsize=(8, 1.8 * len(run.modes)), sharex=True, squeeze=False)
-for axes, mode in zip(rows[:, 0], run.modes, strict=True):
+figure, rows = plt.subplots(1, len(run.modes), figsize=(8, 2.6), sharey=True, squeeze=False)
+for axes, mode in zip(rows[0], run.modes, strict=True):
     for _, trial in run.seconds[run.seconds["mode"] == mode].groupby("number"):
         inside = trial[trial["in_window"]]
-        axes.plot(trial["second"], trial["throughput_rps"], color="0.8")
-        axes.plot(inside["second"], inside["throughput_rps"])
-    axes.set(title=mode.upper(), ylabel="requests/s", ylim=(0, None))
-rows[-1, 0].set_xlabel("second of the trial")
-figure.tight_layout()
+        axes.plot(trial["second"] + 0.5, trial["throughput_rps"], color="0.8", linewidth=1)
+        axes.plot(inside["second"] + 0.5, inside["throughput_rps"], ".-", color=drawing.look(mode).colour, linewidth=1)
+    axes.set(title=mode.upper(), xlabel="second of the load")
+rows[0, 0].set(ylabel="requests per second", ylim=(0, run.seconds["throughput_rps"].max() * 1.05))
 plt.show()
+
+# %% [markdown]
+# A line is a trial; the coloured part lies wholly inside its window, grey is warm-up or a second that the window cuts.
+# Lines that still climb inside the window mean that the warm-up was too short. Windows of a few seconds, as in the
+# example, can show a broken trial but no slow change: the check `steady` wants windows of at least 5 s.
+
+# %% [markdown]
+# ## Who answered
+#
+# Requests answered by each real server, all trials together. With equal weights and a round-robin scheduler they should
+# be near to equal; with `keepalive` it is users, not requests, that are spread.
+
+# %%
+pd.DataFrame({mode: of["served"] for mode, of in found["modes"].items()}).map(words.number)

@@ -73,8 +73,8 @@ def test_what_is_not_a_run_is_told_apart(tmp_path: Path, text: str | None, said:
 
 
 def test_runs_are_found_by_path_by_name_and_by_age(tmp_path: Path) -> None:
-    """A run is named by its folder, by its id, or as the latest."""
-    for name in ("20260101-000000-a", "20260102-000000-b"):
+    """A run is named by its folder, by its id, or as the latest; one with a name of its own is not the latest."""
+    for name in ("20260101-000000-a", "20260102-000000-b", "example"):
         RunFolder.create(tmp_path, name).write("run.json", "{}")
     assert find_run("latest", tmp_path).path.name == "20260102-000000-b"
     assert find_run("20260101-000000-a", tmp_path).path.parent == tmp_path

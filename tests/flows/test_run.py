@@ -94,6 +94,7 @@ def test_all_modes(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> No
     assert differences(before, snapshot()) == []
     folder = only_run(tmp_path)
     run = folder.load()
+    assert not any({"ssh", "python"} & set(node) for node in run.topology["nodes"].values()), "for the journal alone"
     assert run.state == "finished"
     assert run.restored is not None
     assert run.restored.verified
