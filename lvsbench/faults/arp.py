@@ -50,6 +50,7 @@ def _moved(scene: Scene) -> tuple[Setting, ...]:
         Learnt(scene.client, arm, scene.cluster.service.vip, scene.mac(old), scene.reason),
         scene.address(old.name, scene.arm(old), scene.vip, present=False),
         scene.address(new.name, scene.arm(new), scene.vip),
+        *scene.replies_by(new),
     )
 
 

@@ -11,7 +11,7 @@ from lvsbench import drivers
 from lvsbench.cluster import Cluster, Mode, Node
 from lvsbench.facts import ipvs
 from lvsbench.facts.sysctls import CONF
-from lvsbench.plan import Address, IpvsService, Plan, Setting, Step, Sysctl
+from lvsbench.plan import Address, IpvsService, Plan, Route, Setting, Step, Sysctl
 
 NAT, DR, TUN = Mode.NAT, Mode.DR, Mode.TUN
 EVERY = (NAT, DR, TUN)
@@ -110,6 +110,16 @@ class Scene:
     def table(self, service: ipvs.Service) -> IpvsService:
         """Change the active director's table."""
         return IpvsService(self.director, service, self.reason)
+
+    def replies_by(self, director: Node) -> tuple[Setting, ...]:
+        """Send replies through another director, in the modes in which they go through one."""
+        routes = [each for each in self._set() if isinstance(each, Route)]
+        shared = [self.cluster.shared_segment(director, self.cluster.nodes[each.node]) for each in routes]
+        return tuple(
+            replace(route, via=self.cluster.interface(director, segment).ip, reason=self.reason)
+            for route, segment in zip(routes, shared, strict=True)
+            if segment is not None
+        )
 
     def aimed(self, **values: object) -> IpvsService:
         """Change the real server's entry in that table."""
