@@ -13,6 +13,7 @@ from lvsbench.checks.ways import (
     director_for,
     fits,
     holder,
+    joined,
     look,
     mend_way,
     name_at,
@@ -79,7 +80,7 @@ def judge(view: View) -> Iterator[Finding]:
     by_frame, direct = real_aims(view, ForwardingMethod.DR), real_aims(view, *_DIRECT)
     names = ", ".join(aim.server.name for aim in direct if aim.server)
     if by_frame:
-        found = [finding for aim in by_frame for finding in _on_link(view, aim)]
+        found = joined((each for aim in by_frame for each in _on_link(view, aim)), _router)
         yield from settled(OFF_LINK, found, "every DR real server is on a segment of the director")
     else:
         yield from not_used(view, OFF_LINK, ForwardingMethod.DR)
@@ -91,6 +92,11 @@ def judge(view: View) -> Iterator[Finding]:
     yield from settled(MARTIAN, replies, f"replies of {names} are not dropped by the director as martians")
     ports = [finding for aim in direct for finding in _port(view, aim)]
     yield from settled(PORT, ports, "no DR or TUN destination should have another port than the service")
+
+
+def _router(finding: Finding) -> object:
+    """Return what real servers behind one router have in common."""
+    return finding.code, finding.node, finding.verdict, finding.because
 
 
 def _on_link(view: View, aim: Aim) -> Iterator[Finding]:
