@@ -156,7 +156,9 @@ def named(view: View, mac: str) -> str:
     node = whose(view, mac)
     if node is not None:
         return node.name
-    made = "made locally: a virtual machine, a container" if int(mac[:2], 16) & 2 else f"manufacturer {mac[:8]}"
+    makers = {each.mac: each.maker for each in view.arp.answers} if view.arp is not None else {}
+    local = int(mac[:2], 16) & 2
+    made = "made locally: a virtual machine, a container" if local else f"made by {makers.get(mac) or mac[:8]}"
     return f"a host that is not of the cluster ({made})"
 
 

@@ -81,7 +81,8 @@ def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[IPv4Address]:
 
 
 def _answer(row: Mapping[str, Any]) -> Answer:
-    return Answer(IPv4Address(row["target"]), int(row["round"]), str(row["mac"]), float(row["elapsed_s"]))
+    target, maker = IPv4Address(row["target"]), str(row.get("maker", ""))[:60]
+    return Answer(target, int(row["round"]), str(row["mac"]), float(row["elapsed_s"]), maker)
 
 
 def _words(result: Result, interpreter: str) -> str:

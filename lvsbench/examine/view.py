@@ -61,12 +61,13 @@ class Exam:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One ARP reply to one of our who-has. ``elapsed_s`` since the request was sent."""
+    """One ARP reply to one of our who-has. ``elapsed_s`` since the request was sent; ``maker`` of the card, or ""."""
 
     target: IPv4Address
     round: int
     mac: str
     elapsed_s: float
+    maker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 
 A program of its own: ``python -m lvsbench.probes.arp`` reads ``{"interface": "eth0", "sender": "192.168.127.40",
 "targets": ["192.168.127.100", ...], "rounds": 3}`` from standard input and answers ``{"answers": [{"target", "round",
-"mac", "elapsed_s"}], "heard": [{"operation", "sender_mac", "sender", "target", "time_s"}]}``.
+"mac", "maker", "elapsed_s"}], "heard": [{"operation", "sender_mac", "sender", "target", "time_s"}]}``.
 
 Nobody is poisoned: the sender is the client's own address and MAC, as in the kernel's own who-has. A host that gets one
 may refresh what it knows about the client, with what is true anyway (RFC 826, packet reception). Needs CAP_NET_RAW.
@@ -85,7 +85,20 @@ def _answer(arp: Any, time_s: float, sent: dict[tuple[str, int], float]) -> dict
     """Match an answer with the last request for its address that was sent before it came."""
     rounds = [number for (target, number), at_s in sent.items() if target == arp.psrc and at_s <= time_s] or [1]
     elapsed_s = max(0.0, time_s - sent[arp.psrc, rounds[-1]])
-    return {"target": arp.psrc, "round": rounds[-1], "mac": arp.hwsrc.lower(), "elapsed_s": round(elapsed_s, 6)}
+    mac = arp.hwsrc.lower()
+    return {
+        "target": arp.psrc,
+        "round": rounds[-1],
+        "mac": mac,
+        "maker": _maker(mac),
+        "elapsed_s": round(elapsed_s, 6),
+    }
+
+
+def _maker(mac: str) -> str:
+    """Return who made a card, by the first three bytes of its MAC (OUI), as scapy's copy of the register has it."""
+    found = str(conf.manufdb.lookup(mac)[1]) if conf.manufdb else mac
+    return "" if found.lower() == mac else found
 
 
 def _heard(arp: Any, time_s: float) -> dict[str, Any]:

@@ -498,10 +498,12 @@ def unread(view: View, node: str, reason: str = "no route to host") -> View:
 # ----------------------------------------------------------------------------------------------------- changes of ARP
 
 
-def with_answer(view: View, address: IPv4Address, mac: str, *, rounds: Iterable[int] = range(1, ROUNDS + 1)) -> View:
+def with_answer(
+    view: View, address: IPv4Address, mac: str, *, rounds: Iterable[int] = range(1, ROUNDS + 1), maker: str = ""
+) -> View:
     """Return a view in which one more MAC answers who-has for an address."""
     assert view.arp is not None
-    new = tuple(Answer(address, number, mac, 0.0002) for number in rounds)
+    new = tuple(Answer(address, number, mac, 0.0002, maker) for number in rounds)
     targets = view.arp.targets if address in view.arp.targets else (*view.arp.targets, address)
     return replace(view, arp=replace(view.arp, answers=(*view.arp.answers, *new), targets=targets))
 

@@ -215,7 +215,9 @@ def test_a_foreign_host_answers() -> None:
     assert set(found) == {"LVS-ARP-003"}
     assert "made locally" in found["LVS-ARP-003"].claim
     found = problems(with_answer(healthy(Mode.DR), VIP, "00:1b:21:aa:bb:cc"))
-    assert "manufacturer 00:1b:21" in found["LVS-ARP-003"].claim
+    assert "made by 00:1b:21" in found["LVS-ARP-003"].claim
+    told = with_answer(healthy(Mode.DR), VIP, "00:1b:21:aa:bb:cc", maker="Intel Corporate")
+    assert "made by Intel Corporate" in problems(told)["LVS-ARP-003"].claim
 
 
 def test_nobody_answers() -> None:
