@@ -9,7 +9,10 @@ from lvsbench.facts._text import Garbage, understanding
 from lvsbench.facts.ipvs import Counters
 
 COMMAND = "cat /proc/net/dev"
-ROUTING = "cat /proc/net/stat/rt_cache 2>/dev/null || :"
+ROUTING = (
+    'if [ -r /proc/net/stat/rt_cache ]; then while read -r line; do printf "%s\\n" "$line"; done '
+    "</proc/net/stat/rt_cache; fi"
+)
 # Some kernels lack one or the other of the latter two.
 STACK = "cd /proc/net && { cat snmp netstat softnet_stat stat/rt_cache 2>/dev/null || [ -e snmp ]; }"
 # Not ip_vs_stats: that one, and ipvsadm, are brought up to date every 2 s only, this one counts live.

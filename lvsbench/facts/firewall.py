@@ -18,28 +18,33 @@ from lvsbench.facts._text import Garbage
 
 _MARK = "=== "
 
-# nf_tables may be part of the kernel, and then need not be in /sys/module.
+# nf_tables may be part of the kernel, and then need not be in /sys/module. Lists of names are read by the shell itself:
+# each process that a node of the lab starts costs it 20 to 30 ms (measured).
 COMMAND = r"""
 has() { command -v "$1" >/dev/null; }
 part() { printf '\n=== %s\n' "$1"; }
 ask() { if has "$2"; then part "$1"; shift; "$@" 2>/dev/null || part "failed $*"; else part "missing $2"; fi; }
 owned() { nft list tables "$1" 2>/dev/null | grep -qE " (filter|nat|mangle|raw|security)\$"; }
-if [ -e /sys/module/nf_tables ] || grep -qs '/nf_tables\.ko' "/lib/modules/$(uname -r)/modules.builtin"; then
+builtin() { read -r release </proc/sys/kernel/osrelease; grep -qs "/$1\.ko" "/lib/modules/$release/modules.builtin"; }
+if [ -e /sys/module/nf_tables ] || builtin nf_tables; then
   ask nft-json nft -j list ruleset
   ask nft-text nft -a list ruleset
   if has nft && owned ip; then ask iptables-nft iptables-nft-save -c; fi
   if has nft && owned arp; then ask arptables-nft arptables-nft-save -c; fi
 fi
-for table in $(cat /proc/net/ip_tables_names 2>/dev/null); do
-  if has iptables-legacy-save; then ask iptables-legacy iptables-legacy-save -c -t "$table"
+named() { [ ! -r "$1" ] || while read -r table; do "$2" "$table" </dev/null; done <"$1"; }
+of_ip() {
+  if has iptables-legacy-save; then ask iptables-legacy iptables-legacy-save -c -t "$1"
   elif iptables-save --version 2>/dev/null | grep -q nf_tables; then part "missing iptables-legacy-save"
-  else ask iptables-legacy iptables-save -c -t "$table"; fi
-done
-for table in $(cat /proc/net/arp_tables_names 2>/dev/null); do
-  if has arptables-legacy; then ask arptables-legacy arptables-legacy -t "$table" -L -n -v -x --line-numbers
+  else ask iptables-legacy iptables-save -c -t "$1"; fi
+}
+of_arp() {
+  if has arptables-legacy; then ask arptables-legacy arptables-legacy -t "$1" -L -n -v -x --line-numbers
   elif arptables --version 2>/dev/null | grep -q nf_tables; then part "missing arptables-legacy"
-  else ask arptables-legacy arptables -t "$table" -L -n -v -x --line-numbers; fi
-done
+  else ask arptables-legacy arptables -t "$1" -L -n -v -x --line-numbers; fi
+}
+named /proc/net/ip_tables_names of_ip
+named /proc/net/arp_tables_names of_arp
 """
 
 _SECTIONS = ("nft-json", "nft-text", "iptables-nft", "arptables-nft", "iptables-legacy", "arptables-legacy")
