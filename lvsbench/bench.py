@@ -28,12 +28,13 @@ from lvsbench.facts import State as NodeState
 from lvsbench.facts import environment
 from lvsbench.load.control import Agent
 from lvsbench.load.wire import MOST_REST_US, REST_US_PER_USER, LoadSpec, Tick
+from lvsbench.measure.arms import arms, groups
 from lvsbench.measure.blocks import order
 from lvsbench.measure.prove import prove, targets
 from lvsbench.measure.sampler import cpu_source
 from lvsbench.measure.trial import Place, measure
 from lvsbench.plan import Journal, Plan, open_journals
-from lvsbench.results import Asked, Proof, Restored, Run, RunFolder, State, new_run_id
+from lvsbench.results import FINDINGS, Asked, Proof, Restored, Run, RunFolder, State, new_run_id
 from lvsbench.shell import CommandLog, Shell, Shells, connect
 from lvsbench.shell.nodes import connect_able
 
@@ -97,7 +98,8 @@ def run(
         topology=cluster.model_dump(
             mode="json", exclude={"nodes": {"__all__": {"ssh", "local", "python"}}, "lab": True}
         ),
-        order=order(asked.modes, asked.blocks, asked.seed),
+        order=order([[arm.label for arm in group] for group in groups(arms(asked))], asked.blocks, asked.seed),
+        arms=arms(asked),
         cpu_plan={name: list(cpus) for name, cpus in cpu_plan.items()},
     )
     folder.save(stored)
@@ -146,12 +148,12 @@ class _Session:
         self._describe_nodes()
         before = plan.snapshot(self._shells)
         macs = {link.mac: (name, link.interface) for name, state in before.items() for link in state.links if link.mac}
-        self._watch.expect(len(self._record.order) * len(asked.modes) * (asked.warmup_s + asked.duration_s))
+        self._watch.expect(len(self._record.order) * len(self._record.arms) * (asked.warmup_s + asked.duration_s))
         number = 0
-        for block, modes in enumerate(self._record.order, 1):
-            for mode in modes:
+        for block, labels in enumerate(self._record.order, 1):
+            for label in labels:
                 number += 1
-                self._trial(Place(number, block, mode), macs)
+                self._trial(Place(number, block, self._record.arm(label)), macs)
         self._watch.stage("comparing every host with what it was")
         # Modules of ours are seen to by every restore; others come and go with tools (ss loads tcp_diag).
         found = plan.verify(before, plan.snapshot(self._shells))
@@ -166,11 +168,11 @@ class _Session:
         self._folder.save(self._record)
 
     def _trial(self, place: Place, macs: Mapping[str, tuple[str, str]]) -> None:
-        mode = Mode(place.mode)
+        mode = Mode(place.arm.mode)
         label = f"block {place.block} of {len(self._record.order)}, {mode.value}"
         # The agent takes a second to import Locust, which is time enough to set the mode up.
         with _starting(self._shells, self._cluster) as agent, self._set_up(mode):
-            if place.mode not in self._record.proofs:
+            if mode.value not in self._record.proofs:
                 self._watch.stage(f"{mode.value}: proving the mode")
                 self._prove(mode, macs)
                 self._judge(mode)
@@ -206,7 +208,7 @@ class _Session:
         view = View(self._cluster, exams, unread=unread, wanted=mode)
         causes = checks.judge(view, ("arp", "config")).causes
         self._causes += [{"mode": mode.value, **cause_record(cause)} for cause in causes]
-        self._folder.write("findings.json", json.dumps({"schema": 1, "causes": self._causes}, indent=1) + "\n")
+        self._folder.write(FINDINGS, json.dumps({"schema": 1, "causes": self._causes}, indent=1) + "\n")
         errors = [cause.finding for cause in causes if cause.finding.verdict is checks.Verdict.ERROR]
         for finding in errors:
             self._watch.stage(f"{mode.value}: {finding.code} {finding.claim}")

@@ -43,17 +43,22 @@ class ForwardingMethod(StrEnum):
 
 
 class Mode(StrEnum):
-    """What is measured: a forwarding method with all the node settings it needs, or a control without a director."""
+    """What is measured: a forwarding method with all the node settings it needs, or a control.
+
+    The controls leave IPVS out: ``direct`` asks the real servers themselves, ``router`` too, but by way of the
+    director, which only forwards.
+    """
 
     NAT = "nat"
     DR = "dr"
     TUN = "tun"
+    ROUTER = "router"
     DIRECT = "direct"
 
     @property
     def method(self) -> ForwardingMethod | None:
         """The forwarding method of the mode; None for a control."""
-        return None if self is Mode.DIRECT else ForwardingMethod(self.value)
+        return None if self in (Mode.DIRECT, Mode.ROUTER) else ForwardingMethod(self.value)
 
 
 class Role(StrEnum):
@@ -246,6 +251,19 @@ class Cluster(Strict):
         if scheduler not in SCHEDULERS:
             raise UsageError(f"no scheduler {scheduler!r}", advice=f"One of: {' '.join(SCHEDULERS)}")
         return self.model_copy(update={"service": self.service.model_copy(update={"scheduler": scheduler})})
+
+    def with_real_servers(self, count: int | None) -> Self:
+        """Return this cluster with only the first real servers of its virtual service; None is all of them.
+
+        The others stay nodes of the cluster, and are left alone.
+        """
+        if count is None:
+            return self
+        every = self.service.real_servers
+        if not 1 <= count <= len(every):
+            raise UsageError(f"{self.name} has {len(every)} real servers, so {count} cannot be measured")
+        first = dict(list(every.items())[:count])
+        return self.model_copy(update={"service": self.service.model_copy(update={"real_servers": first})})
 
     def having(self, role: Role) -> Iterator[Node]:
         """Yield the nodes of a role in file order."""

@@ -11,7 +11,7 @@ from lvsbench.cluster import Cluster, Node
 from lvsbench.load.control import Agent
 from lvsbench.load.wire import Event, Finished, LoadSpec, Started, Tick
 from lvsbench.measure.sampler import Sampler
-from lvsbench.results import Generator, Samples, Trial
+from lvsbench.results import Arm, Generator, Samples, Trial
 from lvsbench.shell import Shells
 
 
@@ -21,7 +21,7 @@ class Place:
 
     number: int
     block: int
-    mode: str
+    arm: Arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,12 @@ def measure(
     trial = Trial(
         number=place.number,
         block=place.block,
-        mode=place.mode,
+        mode=place.arm.mode,
+        arm=place.arm.label,
+        rate=spec.rate,
         started=started,
         window_s=(finished.begin_s, finished.end_s),
-        samples=f"samples-{place.number:03d}-{place.mode}.npz",
+        samples=f"samples-{place.number:03d}-{place.arm.mode}.npz",
         requests=int(inside.sum()),
         errors=int((samples.error[inside] != 0).sum()),
         generator=_generator(finished),
@@ -93,6 +95,7 @@ def _sampled(cluster: Cluster) -> list[tuple[Node, str]]:
 def _generator(finished: Finished) -> Generator:
     return Generator(
         cpu_s=finished.agent_cpu_s,
+        over_s=finished.end_s - finished.begin_s,
         lateness_p50_us=finished.lateness.p50_us,
         lateness_p99_us=finished.lateness.p99_us,
         lateness_max_us=finished.lateness.max_us,

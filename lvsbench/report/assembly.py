@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lvsbench.cluster import Mode
-from lvsbench.report import frames, mechanics, statistics, validity, words
+from lvsbench.report import designs, frames, mechanics, statistics, validity, words
 from lvsbench.report.frames import Measured
 from lvsbench.report.statistics import Interval, Ratio, Verdict
 from lvsbench.results import SCHEMA, RunFolder
@@ -65,34 +65,55 @@ def save(folder: RunFolder, report: dict[str, Any]) -> None:
     folder.write("report.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def assemble(measured: Measured) -> dict[str, Any]:
+def assemble(whole: Measured) -> dict[str, Any]:
     """Return the content of ``report.json`` (schema 1) for what was measured."""
-    run = measured.run
-    strip = validity.judge(measured)
+    run, measured = whole.run, whole.headline
+    strip = validity.judge(whole)
     valid = not any(item.verdict == "error" for item in strip)
-    comparisons, pairwise = compare(measured, valid)
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "run_id": run.run_id,
-        "topology": measured.cluster.name,
+        "topology": whole.cluster.name,
         "version": run.version,
         "command": run.command,
         "started": run.started,
         "ended": run.ended,
         "asked": run.asked.model_dump(),
         "order": run.order,
+        "arms": [arm.model_dump(exclude_none=True) for arm in run.arms],
         "valid": valid,
         "headline": [],
         "validity": [asdict(item) for item in strip],
+        **_modes(measured, valid),
+        "expected": [{**asdict(item), "met": item.met} for item in mechanics.expectations(measured)],
+        "sweep": designs.sweep(whole, lambda here: _modes(here, valid)),
+        "search": designs.search(whole),
+        "findings": list(whole.findings),
+        "trials": _trials(whole.trials),
+    }
+    report["aa"] = designs.aa(measured, report["comparisons"])
+    report["headline"] = headline(report)
+    return report
+
+
+def headline(report: dict[str, Any]) -> list[str]:
+    """Return the verdict box in sentences, those of the run's design first."""
+    if not report["valid"] or (report["search"] is None and report["sweep"] is None and report["aa"] is None):
+        return words.headline(report)
+    said = designs.sentences(report)
+    # The modes of a search were measured one after the other: each has a rate, and no block in common with another.
+    return said if report["search"] is not None else [*said, *words.headline(report)]
+
+
+def _modes(measured: Measured, valid: bool) -> dict[str, Any]:
+    """Return the numbers of every mode and the comparisons between them, at one point."""
+    comparisons, pairwise = compare(measured, valid)
+    return {
         "reference": measured.reference,
         "modes": {mode: _mode(measured, mode) for mode in measured.modes},
         "comparisons": comparisons,
         "pairwise": pairwise,
-        "expected": [{**asdict(item), "met": item.met} for item in mechanics.expectations(measured)],
-        "trials": _trials(measured.trials),
     }
-    report["headline"] = words.headline(report)
-    return report
 
 
 # ---------------------------------------------------------------------------------------------------------- modes
@@ -100,7 +121,7 @@ def assemble(measured: Measured) -> dict[str, Any]:
 
 def _mode(measured: Measured, mode: str) -> dict[str, Any]:
     rows = measured.trials[measured.trials["mode"] == mode]
-    shown = measured.run.proofs.get(mode)
+    shown = measured.run.proofs.get(measured.mode_of(mode).value)
     projection = mechanics.project(measured, mode)
     return {
         "requests": int(rows["requests"].sum()),
@@ -109,10 +130,12 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
         "throughput_rps": _estimate(measured, mode, "throughput_rps"),
         "latency_s": _latency(measured, mode, "latency"),
         # A user of a closed loop is never kept waiting by itself: both are the same.
-        "service_s": None if measured.run.asked.rate is None else _latency(measured, mode, "service"),
+        "service_s": None if not measured.open_loop else _latency(measured, mode, "service"),
         "director": {
             **{name: _estimate(measured, mode, name) for name in DIRECTOR},
-            "cpu_source": measured.run.cpu_source.get(measured.cluster.director.name) if mode != Mode.DIRECT else None,
+            "cpu_source": None
+            if measured.mode_of(mode) is Mode.DIRECT
+            else measured.run.cpu_source.get(measured.cluster.director.name),
         },
         "served": {node.name: int(rows[f"served_{node.name}"].sum()) for node in measured.cluster.real_servers},
         "proof": None if shown is None else shown.model_dump(),
@@ -161,7 +184,8 @@ def _or_none(value: float) -> float | int | None:
 def compare(measured: Measured, valid: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Compare all pairs of modes in every metric.
 
-    Holm's correction is over all pairs of modes of a metric, whichever list they stand in.
+    Holm's correction is over all pairs of modes of a metric, whichever list they stand in. In an A/A run a mode is
+    compared with itself, and with nothing else; the modes of a search are not compared at all: they share no block.
 
     Args:
         measured: what was measured.
@@ -171,8 +195,14 @@ def compare(measured: Measured, valid: bool) -> tuple[list[dict[str, Any]], list
         the comparisons with the reference mode, and those of the other pairs.
     """
     reference = measured.reference
-    modes = sorted(measured.modes, key=lambda mode: mode != reference)
-    pairs = [(mode, other) for other, mode in itertools.combinations(modes, 2)]
+    if measured.run.asked.aa:
+        of_mode = itertools.groupby(measured.modes, measured.mode_of)
+        pairs = [(names[1], names[0]) for _, each in of_mode if len(names := list(each)) == 2]
+    elif measured.run.searches:
+        pairs = []
+    else:
+        modes = sorted(measured.modes, key=lambda mode: mode != reference)
+        pairs = [(mode, other) for other, mode in itertools.combinations(modes, 2)]
     comparisons: list[dict[str, Any]] = []
     pairwise: list[dict[str, Any]] = []
     for metric in METRICS:
@@ -183,7 +213,7 @@ def compare(measured: Measured, valid: bool) -> tuple[list[dict[str, Any]], list
         adjusted = statistics.holm([item.p for item in found])
         for (mode, other), item, p in zip(pairs, found, adjusted, strict=True):
             entry = _comparison(metric, mode, other, item, p, valid)
-            (comparisons if other == reference else pairwise).append(entry)
+            (comparisons if reference in (None, other) else pairwise).append(entry)
     return comparisons, pairwise
 
 

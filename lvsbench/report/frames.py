@@ -4,13 +4,17 @@ Only successful requests enter latency and throughput; the others are errors. Th
 counts the requests that ended inside the window; latency is that of those that started in it, for of those none is
 missing: the slowest of them may end after it. A percentile is given only where at least
 ten requests lie beyond it. There are no director readings for the mode ``direct``: nothing went through the director.
+
+What is compared has a name: the mode, or in an A/A run ``dr`` and ``dr again``. In a sweep every trial has a point too.
+Whatever compares modes does so at one point: :attr:`Measured.headline`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +31,8 @@ MIN_BEYOND = 10
 """A percentile p of n requests is shown only where n (1 - p) is at least this."""
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 COUNTERS = TIMESERIES[3:]
+CARRIED = 0.98
+"""A rate is carried where at least this share of it was answered."""
 CURVE_POINTS = 96
 """Points of a latency curve, evenly spaced on its 1/(1-p) axis: more cannot be seen."""
 
@@ -38,21 +44,25 @@ class Measured:
     Attributes:
         run: what was asked and what came of it.
         cluster: the topology.
-        trials: one row per trial in run order. Columns: number, block, mode, begin_s, end_s, requests, successes,
-            errors, throughput_rps, latency_{p50,p90,p99,p999,max}_s, in an open loop service_{...}_s too (the latency
-            less what went by before a user was free; NaN in a closed loop); of the director: cpu_s_per_request,
-            cpu_busy (by the same source, share of its CPUs), guest_busy and softirq (by its own ticks, shares),
-            {rx,tx}_{bytes,packets}_per_request, ipvs_{in,out}_bytes_per_request; of the real servers together:
-            rs_cpu_s_per_request, rs_tx_bytes_per_request; of the generator: generator_cpu (cores), lateness_p99_s (in
-            an open loop of its requests), lateness_max_s, time_wait, address_exhausted; and served_NAME per real
-            server.
-        seconds: one row per trial and whole second of load, warm-up included: number, mode, block, second,
+        trials: one row per trial in run order. Columns: number, block, mode (the name it is compared under), point
+            (which value of the sweep; 0 without one; in a search 0 for what confirmed the rate found, otherwise -1),
+            offered_rps (NaN in a closed loop), begin_s, end_s, cut_s (warm-up that was found inside the asked window),
+            steady (1, 0, or NaN where nobody looked), switch_s, requests, successes, errors, throughput_rps,
+            latency_{p50,p90,p99,p999,max}_s, in an open loop service_{...}_s too (the latency less what went by before
+            a user was free; NaN in a closed loop); of the director: cpu_s_per_request, cpu_busy (by the same source,
+            share of its CPUs), guest_busy and softirq (by its own ticks, shares), {rx,tx}_{bytes,packets}_per_request,
+            ipvs_{in,out}_bytes_per_request; of the real servers together: rs_cpu_s_per_request,
+            rs_tx_bytes_per_request; of the generator: generator_cpu (cores), lateness_p99_s (in an open loop of its
+            requests), lateness_max_s, time_wait, address_exhausted; and served_NAME per real server.
+        seconds: one row per trial and whole second of load, warm-up included: number, mode, block, point, second,
             throughput_rps, latency_p50_s, latency_p99_s, in_window.
-        readings: one row per trial, node and pair of successive readings: number, mode, block, node, t_s (middle),
-            cpu_busy (share of the node's CPUs).
-        curves: latency over percentile, one row per mode and point: mode, percentile, latency_s (all requests of the
-            mode's windows), low_s and high_s (range over its trials).
-        error_kinds: per mode, kind of error and how often.
+        readings: one row per trial, node and pair of successive readings: number, mode, block, point, node, t_s
+            (middle), cpu_busy (share of the node's CPUs).
+        curves: latency over percentile, one row per mode, point and percentile: mode, point, percentile, latency_s (all
+            requests of the mode's windows), low_s and high_s (range over its trials).
+        failures: per trial, by its number, kind of error and how often.
+        findings: root causes that the look before the load left open, as in ``findings.json``, each with its ``mode``
+            and the labels of its ``arms``.
     """
 
     run: Run
@@ -61,18 +71,96 @@ class Measured:
     seconds: pd.DataFrame
     readings: pd.DataFrame
     curves: pd.DataFrame
-    error_kinds: dict[str, dict[str, int]]
+    failures: dict[int, dict[str, int]]
+    findings: Sequence[dict[str, Any]] = ()
 
     @property
     def modes(self) -> list[str]:
-        """The modes that have at least one trial, in the order asked for."""
+        """What is compared and has at least one trial, in the order asked for: modes, in an A/A run each of them twice.
+
+        :meth:`mode_of` says which mode a name stands for.
+        """
         measured = set(self.trials["mode"])
-        return [mode for mode in self.run.modes if mode in measured]
+        return [name for name in dict.fromkeys(arm.name for arm in self.run.arms) if name in measured]
+
+    def mode_of(self, name: str) -> Mode:
+        """Return the mode that trials of this name were made in."""
+        return Mode(next(arm.mode for arm in self.run.arms if arm.name == name))
 
     @property
     def reference(self) -> str | None:
-        """The mode that the others are compared with: NAT where it was measured, otherwise the first."""
+        """The mode that the others are compared with: NAT where it was measured, otherwise the first.
+
+        None in an A/A run, where each mode is compared with itself.
+        """
+        if self.run.asked.aa:
+            return None
         return Mode.NAT.value if Mode.NAT in self.modes else next(iter(self.modes), None)
+
+    @property
+    def error_kinds(self) -> dict[str, dict[str, int]]:
+        """Per mode, kind of error and how often."""
+        kinds: dict[str, dict[str, int]] = {mode: {} for mode in self.modes}
+        for number, mode in zip(self.trials["number"], self.trials["mode"], strict=True):
+            for kind, count in self.failures.get(int(number), {}).items():
+                kinds[mode][kind] = kinds[mode].get(kind, 0) + count
+        return kinds
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests were due at fixed times, so that response time and service time are two things."""
+        return bool(self.trials["offered_rps"].notna().any()) if len(self.trials) else self.run.asked.rate is not None
+
+    def at(self, point: int) -> Measured:
+        """Return what was measured at one point of a sweep, as if that were the whole run."""
+        arms = [arm for arm in self.run.arms if (arm.point or 0) == point] or self.run.arms
+        asked = self.run.asked.of(arms[0]).model_copy(update={"sweep": None, "search": None})
+        trials, seconds, readings, curves = (
+            frame[frame["point"] == point].reset_index(drop=True)
+            for frame in (self.trials, self.seconds, self.readings, self.curves)
+        )
+        return Measured(
+            self.run.model_copy(update={"asked": asked, "arms": arms}),
+            self.cluster.with_real_servers(arms[0].real_servers),
+            trials,
+            seconds,
+            readings,
+            curves,
+            self.failures,
+            self.findings,
+        )
+
+    @property
+    def headline(self) -> Measured:
+        """What the modes are compared at, as if that were the whole run.
+
+        Of a sweep the last value at which every mode carried the load (else the first value), of a search what
+        confirmed the rates found; of every other run all of it.
+        """
+        if self.run.asked.sweep is not None:
+            return self.at(self.headline_point)
+        return self if self.run.asked.search is None else self.at(0)
+
+    @property
+    def headline_point(self) -> int:
+        """The last point of a sweep at which every mode carried the load; 0 where there is none, or no sweep."""
+        if self.run.asked.sweep is None:
+            return 0
+        return max((point for point in self.points if self.at(point).carried().all()), default=0)
+
+    @property
+    def points(self) -> list[int]:
+        """The points of a sweep that have a trial of every mode, ascending."""
+        of_point = self.trials.groupby("point")["mode"].nunique()
+        return sorted(int(point) for point, count in of_point.items() if count == len(self.modes))
+
+    def carried(self) -> pd.Series[bool]:
+        """Return for each mode whether it carried the load: the mean of its trials reached 98 % of what was offered.
+
+        Failed requests are not carried. A closed loop offers what is carried.
+        """
+        of_mode = self.trials.groupby("mode")[["throughput_rps", "offered_rps"]].mean()
+        return ~(of_mode["throughput_rps"] < CARRIED * of_mode["offered_rps"]).reindex(self.modes)
 
     def of(self, mode: str, column: str) -> Floats:
         """Return a column of a mode's trials, shape (trials,), NaN where it was not measured."""
@@ -98,38 +186,61 @@ def read(folder: RunFolder) -> Measured:
     series = read_series(folder)
     rows: list[dict[str, object]] = []
     seconds: list[pd.DataFrame] = []
-    latencies: dict[str, list[Latencies]] = {}
-    kinds: dict[str, dict[str, int]] = {}
+    latencies: dict[tuple[str, int], list[Latencies]] = {}
+    failures: dict[int, dict[str, int]] = {}
     for trial in run.trials:
+        arm, point = run.arm(trial.arm), point_of(run, trial)
+        name, used = arm.name, cluster.with_real_servers(arm.real_servers)
         samples = folder.samples(trial)
         inside = samples.ended_in_window()
         good = inside & (samples.error == 0)
         successes = int(good.sum())
         timed = samples.started_in_window() & (samples.error == 0)
         ordered = np.sort(samples.latency_us[timed])
-        latencies.setdefault(trial.mode, []).append(ordered)
-        service = None if run.asked.rate is None else np.sort((samples.latency_us - samples.queued_us)[timed])
-        _count_errors(kinds.setdefault(trial.mode, {}), samples, inside)
+        latencies.setdefault((name, point), []).append(ordered)
+        rate = offered(run, trial)
+        service = None if rate is None else np.sort((samples.latency_us - samples.queued_us)[timed])
+        failures[trial.number] = _count_errors(samples, inside)
         counters = {str(node): rows for node, rows in series[series["trial"] == trial.number].groupby("node")}
         rows.append(
             {
+                "number": trial.number,
+                "block": trial.block,
+                "mode": name,
+                "point": point,
+                "offered_rps": float("nan") if rate is None else rate,
                 **_of_trial(trial),
                 **_of_samples(trial, samples, inside, good, list(cluster.service.real_servers)),
                 **_of_latency("latency", ordered),
                 **_of_latency("service", service),
-                **_of_nodes(trial, cluster, counters, successes, cpu_count(run, cluster.director.name)),
+                **_of_nodes(trial, used, counters, successes, cpu_count(run, cluster.director.name)),
             }
         )
-        seconds.append(_seconds(trial, samples))
+        seconds.append(_seconds(trial, samples).assign(mode=name, point=point))
     return Measured(
         run,
         cluster,
-        pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "block", "mode"]),
-        pd.concat(seconds, ignore_index=True) if seconds else pd.DataFrame(columns=["number", "mode"]),
+        pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "block", "mode", "point"]),
+        pd.concat(seconds, ignore_index=True) if seconds else pd.DataFrame(columns=["number", "mode", "point"]),
         _readings(series, run),
         _curves(latencies),
-        kinds,
+        failures,
+        folder.findings(),
     )
+
+
+def point_of(run: Run, trial: Trial) -> int:
+    """Return the point that a trial belongs to, as in the column of the same name."""
+    found = run.searches.get(trial.mode)
+    if run.asked.search is not None:
+        confirmed = found is not None and found.rate is not None and trial.number in found.confirmed
+        return 0 if confirmed else -1
+    return run.arm(trial.arm).point or 0
+
+
+def offered(run: Run, trial: Trial) -> float | None:
+    """Return the requests per second that a trial was offered; None in a closed loop."""
+    return trial.rate if trial.rate is not None else run.asked.rate
 
 
 def read_series(folder: RunFolder) -> pd.DataFrame:
@@ -169,12 +280,12 @@ def _of_trial(trial: Trial) -> dict[str, object]:
     generator = trial.generator
     late_us = generator.start_lateness_p99_us
     return {
-        "number": trial.number,
-        "block": trial.block,
-        "mode": trial.mode,
         "begin_s": begin,
         "end_s": end,
-        "generator_cpu": generator.cpu_s / (end - begin),
+        "cut_s": trial.cut_s,
+        "steady": float("nan") if trial.steady is None else float(trial.steady),
+        "switch_s": float("nan") if trial.switch_s is None else trial.switch_s,
+        "generator_cpu": generator.cpu_s / (generator.over_s or end - begin),
         "lateness_p99_s": (generator.lateness_p99_us if late_us is None else late_us) / 1e6,
         "lateness_max_s": generator.lateness_max_us / 1e6,
         "time_wait": generator.time_wait,
@@ -209,11 +320,9 @@ def _of_latency(name: str, ordered: Latencies | None) -> dict[str, float]:
     return {**{f"{name}_{p}_s": quantile(ordered, share) for p, share in PERCENTILES.items()}, f"{name}_max_s": largest}
 
 
-def _count_errors(kinds: dict[str, int], samples: Samples, inside: npt.NDArray[np.bool_]) -> None:
+def _count_errors(samples: Samples, inside: npt.NDArray[np.bool_]) -> dict[str, int]:
     counts = np.bincount(samples.error[inside], minlength=len(samples.errors))
-    for kind, count in zip(samples.errors[1:], counts[1:].tolist(), strict=False):
-        if count:
-            kinds[kind] = kinds.get(kind, 0) + count
+    return {kind: count for kind, count in zip(samples.errors[1:], counts[1:].tolist(), strict=False) if count}
 
 
 def _seconds(trial: Trial, samples: Samples) -> pd.DataFrame:
@@ -231,7 +340,6 @@ def _seconds(trial: Trial, samples: Samples) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "number": trial.number,
-            "mode": trial.mode,
             "block": trial.block,
             "second": starts,
             "throughput_rps": [float(len(part)) for part in parts],
@@ -242,9 +350,9 @@ def _seconds(trial: Trial, samples: Samples) -> pd.DataFrame:
     )
 
 
-def _curves(latencies: dict[str, list[Latencies]]) -> pd.DataFrame:
+def _curves(latencies: dict[tuple[str, int], list[Latencies]]) -> pd.DataFrame:
     parts = []
-    for mode, trials in latencies.items():
+    for (mode, point), trials in latencies.items():
         together = np.sort(np.concatenate(trials))
         if len(together) < 2 * MIN_BEYOND:
             continue
@@ -259,6 +367,7 @@ def _curves(latencies: dict[str, list[Latencies]]) -> pd.DataFrame:
             pd.DataFrame(
                 {
                     "mode": mode,
+                    "point": point,
                     "percentile": percentiles,
                     "latency_s": [quantile(together, p) for p in percentiles],
                     "low_s": low,
@@ -266,7 +375,7 @@ def _curves(latencies: dict[str, list[Latencies]]) -> pd.DataFrame:
                 }
             )
         )
-    columns = ["mode", "percentile", "latency_s", "low_s", "high_s"]
+    columns = ["mode", "point", "percentile", "latency_s", "low_s", "high_s"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
@@ -350,7 +459,8 @@ def _readings(series: pd.DataFrame, run: Run) -> pd.DataFrame:
     known = pd.DataFrame(
         {
             "number": ordered["trial"],
-            "mode": ordered["trial"].map({trial.number: trial.mode for trial in run.trials}),
+            "mode": ordered["trial"].map({trial.number: run.arm(trial.arm).name for trial in run.trials}),
+            "point": ordered["trial"].map({trial.number: point_of(run, trial) for trial in run.trials}),
             "block": ordered["trial"].map({trial.number: trial.block for trial in run.trials}),
             "node": ordered["node"],
             "t_s": (ordered["t_s"] + before["t_s"]) / 2,

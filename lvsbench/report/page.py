@@ -14,7 +14,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lvsbench.cluster import ForwardingMethod
 from lvsbench.report import assembly, drawing, frames, words
 from lvsbench.report.figures import ALL
 from lvsbench.report.frames import Measured
@@ -59,7 +58,7 @@ def make(folder: RunFolder) -> dict[str, Any]:
     measured = frames.read(folder)
     report = assembly.assemble(measured)
     assembly.save(folder, report)
-    folder.write("index.html", page(measured, report, _findings(folder)))
+    folder.write("index.html", page(measured, report))
     return report
 
 
@@ -70,17 +69,17 @@ def render(folder: RunFolder) -> Path:
         ResultsError: the folder is damaged.
     """
     measured = frames.read(folder)
-    return folder.write("index.html", page(measured, assembly.assemble(measured), _findings(folder)))
+    return folder.write("index.html", page(measured, assembly.assemble(measured)))
 
 
-def page(measured: Measured, report: dict[str, Any], causes: list[dict[str, Any]]) -> str:
+def page(whole: Measured, report: dict[str, Any]) -> str:
     """Return the page.
 
     Args:
-        measured: what was measured.
+        whole: what was measured, with every point of a sweep.
         report: the content of report.json.
-        causes: root causes that a diagnosis of the cluster left open, as ``findings.json`` has them.
     """
+    measured = whole.headline
     html = render_template(
         "page.html.j2",
         run=measured.run,
@@ -96,7 +95,7 @@ def page(measured: Measured, report: dict[str, Any], causes: list[dict[str, Any]
         sources=list(dict.fromkeys(s for of in report["modes"].values() if (s := of["director"]["cpu_source"]))),
         figures=_figures(measured),
         facts=_environment(measured),
-        causes=causes,
+        causes=report["findings"],
         embedded=json.dumps(report, indent=1, ensure_ascii=False),
         strip=sorted(report["validity"], key=lambda item: ("error", "warning", "ok").index(item["verdict"])),
     )
@@ -115,17 +114,6 @@ def render_template(name: str, **values: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     return environment.get_template(name).render(css=css, policy=policy, **values)
-
-
-def _findings(folder: RunFolder) -> list[dict[str, Any]]:
-    """Read the root causes of ``findings.json``, where a diagnosis wrote one."""
-    path = folder.path / "findings.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        causes = stored["causes"]
-        return [{"code": "", "node": "", "claim": "", "fix": [], **cause} for cause in causes]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # optional, and made by another part: the numbers do not depend on it
 
 
 # -------------------------------------------------------------------------------------------------------- sections
@@ -176,9 +164,9 @@ def _look_up(of: dict[str, Any], where: tuple[str, ...]) -> dict[str, Any]:
 
 def _refusal(measured: Measured, mode: str) -> str:
     """Return why a mode's numbers are refused, or nothing."""
-    proof = measured.run.proofs.get(mode)
+    proof = measured.run.proofs.get(measured.mode_of(mode).value)
     if proof is None:
-        return "no proof of the mode was taken" if mode in set(ForwardingMethod) else ""
+        return "no proof of the mode was taken" if measured.mode_of(mode).method else ""
     return "" if proof.ok else "; ".join(proof.problems) or "the proof failed"
 
 

@@ -1,7 +1,8 @@
 """What can veto a run's numbers: the validity strip, one small pure judge per question.
 
 A judge looks at the measured frames and returns one judgement, always: a question that was asked and answered "ok" is
-part of the report too. Any *error* replaces the headline; a *warning* stands beside it.
+part of the report too. Any *error* replaces the headline; a *warning* stands beside it. What the headline is made of is
+judged at its point alone: a load that was too much for a mode is what a sweep, or a search, is there to find.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TIME_WAIT_WARNING = 20_000
 BLOCKS_WANTED = 6
 DRIFT, STEADY = 0.03, 0.10
 IDLE_DIRECTOR = 0.5
-SAME_AS_DIRECT = 0.03
+SAME_AS_CONTROL = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,15 @@ def finished(measured: Measured) -> Judgement:
     """Judge whether the run came to its end."""
     run = measured.run
     if run.state is State.FINISHED:
-        return Judgement("run-finished", "ok", f"all {len(run.trials)} trials of {run.asked.blocks} blocks finished")
+        told = f" of {run.asked.blocks} blocks" if run.order else ""
+        return Judgement("run-finished", "ok", f"all {len(run.trials)} trials{told} finished")
+    planned = sum(map(len, run.order))
+    count = f"{len(run.trials)} of {planned} trials" if planned else f"{len(run.trials)} trials"
+    if run.state is State.INTERRUPTED and run.trials:
+        text = f"interrupted after {count}; to stop when the numbers please is no measurement"
+        return Judgement("run-finished", "warning", text)
     why = f": {run.error}" if run.error else ""
-    return Judgement("run-finished", "error", f"the run is {run.state.value}, not finished{why}")
+    return Judgement("run-finished", "error", f"the run is {run.state.value}, not finished, after {count}{why}")
 
 
 def restored(measured: Measured) -> Judgement:
@@ -65,7 +72,8 @@ def proof(measured: Measured) -> Judgement:
     for mode in measured.run.modes:
         shown = measured.run.proofs.get(mode)
         if shown is None:
-            if mode in set(ForwardingMethod):
+            # A run that was stopped early need not have come to every mode.
+            if mode in set(ForwardingMethod) and any(trial.mode == mode for trial in measured.run.trials):
                 problems.append(f"{mode.upper()}: no proof was taken")
         elif not shown.ok:
             problems.append(f"{mode.upper()}: {_listed(shown.problems)}")
@@ -109,7 +117,7 @@ def generator_cpu(measured: Measured) -> Judgement:
 def generator_lateness(measured: Measured) -> Judgement:
     """Judge how late the generator's own timers fired; with a fixed rate that goes into the latency."""
     worst, where = _worst(measured, "lateness_p99_s")
-    open_loop = measured.run.asked.rate is not None
+    open_loop = measured.open_loop
     verdict: Word = "warning" if worst >= LATENESS_WARNING_S else "ok"
     if open_loop and worst >= LATENESS_ERROR_S:
         verdict = "error"
@@ -118,15 +126,34 @@ def generator_lateness(measured: Measured) -> Judgement:
 
 def load_achieved(measured: Measured) -> Judgement:
     """Judge whether an offered rate was carried."""
-    rate = measured.run.asked.rate
-    if rate is None:
+    if not measured.open_loop:
         users = measured.run.asked.users
         return Judgement("load-achieved", "ok", f"closed loop: {users} users, each waits for its response")
-    share = float((measured.trials["throughput_rps"] / rate).min()) if len(measured.trials) else 0.0
+    trials = measured.trials
+    share = float((trials["throughput_rps"] / trials["offered_rps"]).min()) if len(trials) else 0.0
+    told = " and ".join(f"{rate:,.0f}" for rate in dict.fromkeys(trials["offered_rps"])) if len(trials) else ""
     verdict: Word = "error" if share < ACHIEVED_ERROR else "warning" if share < ACHIEVED_WARNING else "ok"
-    return Judgement(
-        "load-achieved", verdict, f"at least {share * 100:.1f} % of the offered {rate:,.0f} requests/s were carried"
-    )
+    text = f"at least {share * 100:.1f} % of the offered {told} requests/s were carried"
+    return Judgement("load-achieved", verdict, text)
+
+
+def saturation(measured: Measured) -> Judgement:
+    """Judge whether every mode carried every load of a sweep; where not, that is what the sweep was to find."""
+    sweep = measured.run.asked.sweep
+    if sweep is None:
+        return Judgement("saturation", "ok", "one load, no sweep")
+    beyond = []
+    for point in sorted({int(each) for each in measured.trials["point"]}):
+        here = measured.at(point)
+        beyond += [f"{mode.upper()} at {sweep.values[point]}" for mode, yes in here.carried().items() if not yes]
+    if not beyond:
+        return Judgement("saturation", "ok", "every mode carried every load of the sweep")
+    text = f"saturated: {_listed(beyond)}; what is not saturated is compared"
+    if not measured.headline.carried().all():
+        return Judgement(
+            "saturation", "warning", f"No load of this sweep was carried by every mode ({_listed(beyond)})"
+        )
+    return Judgement("saturation", "ok", text)
 
 
 def ports(measured: Measured) -> Judgement:
@@ -142,7 +169,9 @@ def ports(measured: Measured) -> Judgement:
 
 def blocks(measured: Measured) -> Judgement:
     """Judge whether there are enough complete blocks for an interval."""
-    modes = set(measured.run.modes)
+    modes = {arm.name for arm in measured.run.arms}
+    if measured.run.searches:
+        return Judgement("blocks", "ok", "a search: every rate found was confirmed, modes are not compared")
     complete = sum(modes <= set(rows["mode"]) for _, rows in measured.trials.groupby("block"))
     count = "1 complete block" if complete == 1 else f"{complete} complete blocks"
     if complete < statistics.MIN_TRIALS:
@@ -155,14 +184,16 @@ def blocks(measured: Measured) -> Judgement:
 def drift(measured: Measured) -> Judgement:
     """Judge whether the whole rig became faster or slower during the run, whatever the mode."""
     trials = measured.trials[measured.trials["throughput_rps"] > 0] if len(measured.trials) else measured.trials
-    count, modes = len(trials), trials["mode"].nunique() if len(trials) else 0
+    arms = trials.groupby(["mode", "point"]).indices if len(trials) else {}
+    count, modes = len(trials), len(arms)
+    if measured.run.searches:
+        return Judgement("drift", "ok", "a search changes the load from trial to trial")
     if count - modes < statistics.MIN_TRIALS:
         return Judgement("drift", "ok", "too few trials to see a drift")
     y = np.log(trials["throughput_rps"].to_numpy(dtype=np.float64))
     x = trials["number"].to_numpy(dtype=np.float64)
-    # What is common to all trials of a mode is the mode's; only what goes with time is left.
-    for mode in trials["mode"].unique():
-        mine = (trials["mode"] == mode).to_numpy()
+    # What is common to all trials of an arm is the arm's; only what goes with time is left.
+    for mine in arms.values():
         y[mine] -= y[mine].mean()
         x[mine] -= x[mine].mean()
     found, p = statistics.slope(x, y, fitted=modes + 1)
@@ -175,10 +206,18 @@ def drift(measured: Measured) -> Judgement:
 
 def steady(measured: Measured) -> Judgement:
     """Judge whether throughput was level inside each window, or the warm-up was too short."""
+    trials = measured.trials
+    cut = float(trials["cut_s"].max()) if len(trials) else 0.0
+    told = f"; up to {cut:.2g} s were still warm-up and are left out" if cut > 0 else ""
+    late = trials[trials["steady"] == 0] if len(trials) else trials
+    if len(late):
+        where = f"trial {late['number'].iloc[0]} ({str(late['mode'].iloc[0]).upper()})"
+        text = f"{len(late)} of {len(trials)} windows do not become level in their first half, {where} first"
+        return Judgement("steady", "warning", f"{text}; a longer warm-up may help{told}")
     seconds = measured.seconds[measured.seconds["in_window"]] if len(measured.seconds) else measured.seconds
     windows = [(int(str(number)), rows) for number, rows in seconds.groupby("number") if len(rows) >= 5]
     if not windows:
-        return Judgement("steady", "ok", "windows are too short to see a slope")
+        return Judgement("steady", "ok", f"windows are too short to see a slope{told}")
     moving = []
     for number, rows in windows:
         y = rows["throughput_rps"].to_numpy(dtype=np.float64)
@@ -189,33 +228,40 @@ def steady(measured: Measured) -> Judgement:
         if abs(change) >= STEADY and p <= 0.05 / len(windows):
             moving.append((abs(change), change, number, rows["mode"].iloc[0]))
     if not moving:
-        return Judgement("steady", "ok", f"throughput is level inside all {len(windows)} windows")
+        return Judgement("steady", "ok", f"throughput is level inside all {len(windows)} windows{told}")
     _, change, number, mode = max(moving)
     where = f"trial {number} ({mode.upper()})"
     text = f"not steady in {len(moving)} of {len(windows)} windows, by {change * 100:+.0f} % in {where}"
-    return Judgement("steady", "warning", text + "; a longer warm-up may help")
+    return Judgement("steady", "warning", f"{text}; a longer warm-up may help{told}")
 
 
 def bottleneck(measured: Measured) -> Judgement:
-    """Judge whether the director was the limit; where it was not, its capacity is higher than the throughput."""
-    limited = []
-    direct = measured.of(Mode.DIRECT, "throughput_rps").mean() if Mode.DIRECT in measured.modes else None
-    for mode in measured.modes:
-        if mode not in set(ForwardingMethod):
+    """Judge whether the director was the limit; where it was not, its capacity is higher than the throughput.
+
+    The controls tell: a mode that carries as much as ``direct`` was held back by the generator or the real servers. One
+    that carries as much as ``router``, and less than ``direct``, was held back by what any router does to packets.
+    """
+    rates = {mode: float(measured.of(mode, "throughput_rps").mean()) for mode in measured.modes}
+    direct, router = rates.get(Mode.DIRECT), rates.get(Mode.ROUTER)
+    limited, forwarding = [], []
+    for mode, rate in rates.items():
+        if measured.mode_of(mode).method is None:
             continue
         busy = measured.of(mode, "cpu_busy")
         mean = float(busy[np.isfinite(busy)].mean()) if np.isfinite(busy).any() else None
-        level = direct is not None and measured.of(mode, "throughput_rps").mean() >= direct * (1 - SAME_AS_DIRECT)
+        level = direct is not None and rate >= direct * (1 - SAME_AS_CONTROL)
+        told = "" if mean is None else f" (director {mean * 100:.0f} % busy)"
         if level or (mean is not None and mean < IDLE_DIRECTOR):
-            told = "" if mean is None else f" (director {mean * 100:.0f} % busy)"
             limited.append(f"{mode.upper()}{told}")
-    if not limited or measured.run.asked.rate is not None:
-        text = "no mode was held back by the generator or the real servers"
-        if measured.run.asked.rate is not None:
-            text = "at a fixed rate throughput is what was offered; compare latency and CPU"
-        return Judgement("bottleneck", "ok", text)
+        elif router is not None and rate >= router * (1 - SAME_AS_CONTROL):
+            forwarding.append(f"{mode.upper()}{told}")
+    if measured.open_loop and not measured.run.searches:
+        return Judgement("bottleneck", "ok", "at a fixed rate throughput is what was offered; compare latency and CPU")
+    also = f"; {_listed(forwarding)} carried what the director carries as a router, without IPVS" if forwarding else ""
+    if not limited:
+        return Judgement("bottleneck", "ok", f"no mode was held back by the generator or the real servers{also}")
     text = f"real servers or generator were the limit in {_listed(limited)}: throughput there is a lower bound"
-    return Judgement("bottleneck", "warning", text + " of what the director can carry")
+    return Judgement("bottleneck", "warning", f"{text} of what the director can carry{also}")
 
 
 def mtu(measured: Measured) -> Judgement:
@@ -243,6 +289,7 @@ ALL: tuple[Callable[[Measured], Judgement], ...] = (
     generator_cpu,
     generator_lateness,
     load_achieved,
+    saturation,
     ports,
     bottleneck,
     drift,
@@ -250,11 +297,16 @@ ALL: tuple[Callable[[Measured], Judgement], ...] = (
     mtu,
 )
 """Every judge, in the order of the strip."""
+OF_HEADLINE = (errors, generator_cpu, generator_lateness, load_achieved, ports, bottleneck, steady)
+"""Those who judge what the headline is made of; the others look at the whole run."""
 
 
-def judge(measured: Measured) -> list[Judgement]:
+def judge(whole: Measured) -> list[Judgement]:
     """Return the whole strip."""
-    return [one(measured) for one in ALL]
+    headline = whole.headline
+    # A search that found no rate has no number that could be wrong.
+    asked = [one for one in ALL if len(headline.trials) or not whole.run.searches or one not in OF_HEADLINE]
+    return [one(headline if one in OF_HEADLINE else whole) for one in asked]
 
 
 def _worst(measured: Measured, column: str) -> tuple[float, str]:

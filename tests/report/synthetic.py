@@ -8,15 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from lvsbench import cluster
+from lvsbench.measure.arms import arms, parse_sweep
 from lvsbench.results import (
+    Arm,
     Asked,
+    Found,
     Generator,
     Hop,
+    Probe,
     Proof,
     Restored,
     Run,
     RunFolder,
     Samples,
+    Search,
     State,
     Trial,
 )
@@ -64,6 +69,8 @@ def make(
     ramp: float = 0.0,
     noise: float = 0.012,
     generator_cpu: float = 0.55,
+    sweep: str = "",
+    aa: bool = False,
     seed: int = 1,
 ) -> RunFolder:
     """Write a run's folder and return it.
@@ -82,9 +89,32 @@ def make(
         drift: relative change of throughput from the first to the last trial.
         ramp: relative change of throughput within each trial.
         noise: relative standard deviation between trials.
+        sweep: as --sweep takes it; a mode carries as many requests as without a rate, and no more.
+        aa: each mode as if it were two.
     """
     topology = cluster.load(cluster.find("lab")).model_dump(mode="json")
-    order = [[mode for mode in ORDERS[block % 2] if mode in modes] for block in range(blocks)]
+    asked = Asked(
+        modes=list(modes),
+        blocks=blocks,
+        duration_s=window_s,
+        warmup_s=warmup_s,
+        users=16,
+        rate=rate,
+        object="64k",
+        path="/64k",
+        body_bytes=65536,
+        connections="per-request",
+        client="raw",
+        scheduler="rr",
+        seed=seed,
+        sweep=parse_sweep(sweep) if sweep else None,
+        aa=aa,
+    )
+    measured = arms(asked)
+    order = [
+        [arm.label for mode in ORDERS[block % 2] for arm in measured[:: (1, -1)[block % 2]] if arm.mode == mode]
+        for block in range(blocks)
+    ]
     run = Run(
         run_id="20261123-050712-lab-" + "-".join(modes) + "-3f",
         version="0.1.0",
@@ -92,23 +122,10 @@ def make(
         state=State.FINISHED,
         started="2026-11-23T05:07:12Z",
         ended="2026-11-23T05:12:46Z",
-        asked=Asked(
-            modes=list(modes),
-            blocks=blocks,
-            duration_s=window_s,
-            warmup_s=warmup_s,
-            users=16,
-            rate=rate,
-            object="64k",
-            path="/64k",
-            body_bytes=65536,
-            connections="per-request",
-            client="raw",
-            scheduler="rr",
-            seed=seed,
-        ),
+        asked=asked,
         topology=topology,
         order=order,
+        arms=measured,
         cpu_source=dict.fromkeys(MAC, "the host's accounting of the node's User-Mode Linux process"),
         cpu_plan={"director": [0], "rs1": [1], "rs2": [1], "client": [1], "load agent": [1]},
         environment=_environment(),
@@ -119,11 +136,14 @@ def make(
     rng = np.random.default_rng(seed)
     scale = requests / window_s / max(BEHAVIOUR[mode].rps for mode in modes)
     total, number = sum(len(block) for block in order), 0
-    for block, names in enumerate(order, start=1):
-        for mode in names:
+    for block, labels in enumerate(order, start=1):
+        for label in labels:
+            arm = run.arm(label)
+            mode = arm.mode
             number += 1
             slow = (1 + drift * (number - 1) / max(1, total - 1)) * rng.normal(1, noise)
-            samples = _samples(rng, mode, scale * slow, window_s, warmup_s, ramp, error_share)
+            share = _share(arm, BEHAVIOUR[mode].rps * scale * slow)
+            samples = _samples(rng, mode, scale * slow * share, window_s, warmup_s, ramp, error_share)
             name = f"samples-{number:03d}-{mode}.npz"
             samples.save(folder.path / name)
             served = np.bincount(samples.server, minlength=3)
@@ -133,6 +153,10 @@ def make(
                     number=number,
                     block=block,
                     mode=mode,
+                    arm=label,
+                    rate=arm.rate or rate,
+                    steady=True,
+                    switch_s=2.0 if number > 1 else None,
                     started=f"2026-11-23T05:{7 + number // 4:02d}:12Z",
                     window_s=(warmup_s, warmup_s + window_s),
                     samples=name,
@@ -151,6 +175,71 @@ def make(
             )
     folder.save(run)
     return folder
+
+
+def make_search(out: Path, capacity: dict[str, float], *, seed: int = 1) -> RunFolder:
+    """Write the folder of a search that found 95 % of each mode's capacity, and return it.
+
+    Args:
+        out: where the folder is made.
+        capacity: by mode, the requests per second that it carries; any more fails its limit.
+        seed: everything random follows from it.
+    """
+    steps = ((0.5, "bracket"), (1.0, "bracket"), (2.0, "bracket"), (1.5, "bisect"), (1.05, "bisect"), (0.95, "bisect"))
+    folder = make(out, modes=tuple(capacity), blocks=1, sweep="rate=1,2", requests=400, window_s=1.0, warmup_s=0.5)
+    run = folder.load()
+    rng = np.random.default_rng(seed)
+    run.asked = run.asked.model_copy(update={"sweep": None, "search": Search(p99_s=0.02)})
+    run.arms, run.order, run.trials = [Arm(label=mode, mode=mode) for mode in capacity], [], []
+    (folder.path / "timeseries.csv").unlink()
+    for mode, most in capacity.items():
+        found = run.searches[mode] = Found(rate=0.95 * most, above=1.05 * most, resolved=True)
+        for share, step in (*steps, *((0.95, "confirm"),) * 3):
+            number = len(run.trials) + 1
+            carried = share <= 1
+            rate = share * most
+            samples = _samples(rng, mode, min(rate, most) / BEHAVIOUR[mode].rps, 1.0, 0.5, 0.0, 0.0)
+            name = f"samples-{number:03d}-{mode}.npz"
+            samples.save(folder.path / name)
+            folder.append_series(_readings(rng, number, mode, samples, 1.5, most / BEHAVIOUR[mode].rps))
+            inside = samples.ended_in_window()
+            run.trials.append(
+                Trial(
+                    number=number,
+                    block=len(found.probes) + 1,
+                    mode=mode,
+                    arm=mode,
+                    rate=rate,
+                    started="2026-11-23T05:07:12Z",
+                    window_s=(0.5, 1.5),
+                    samples=name,
+                    requests=int(inside.sum()),
+                    errors=0,
+                    generator=Generator(
+                        cpu_s=0.3,
+                        lateness_p50_us=140,
+                        lateness_p99_us=610,
+                        lateness_max_us=2900,
+                        time_wait=3,
+                        address_exhausted=0,
+                    ),
+                )
+            )
+            why = f"{rate:,.0f} carried" if carried else f"only {most:,.0f} of {rate:,.0f} requests/s"
+            found.probes.append(Probe(trial=number, rate=rate, step=step, carried=carried, why=why))
+    folder.save(run)
+    return folder
+
+
+def _share(arm: Arm, capacity: float) -> float:
+    """Return how much of a mode's capacity an arm makes use of."""
+    if arm.rate is not None:
+        return min(1.0, arm.rate / capacity)
+    if arm.users is not None:
+        return arm.users / (arm.users + 4)
+    if arm.body_bytes is not None:
+        return 2 / (1 + arm.body_bytes / 65536)
+    return 1.0 if arm.real_servers is None else arm.real_servers / 2
 
 
 def _samples(

@@ -90,7 +90,7 @@ def test_a_run_that_is_not_valid_says_nothing(pair: tuple[RunFolder, RunFolder],
     """A veto of either run is a veto of the comparison: no verdict but cannot tell."""
     other = changed(pair[1], tmp_path)
     run = other.load()
-    run.state = State.INTERRUPTED
+    run.state = State.FAILED
     other.save(run)
     found = comparison.compare(pair[0], other)
     assert not found["valid"]

@@ -191,12 +191,22 @@ def test_a_veto_takes_back_every_verdict(small):
     assert [row["proof"] for row in summary(report)] == ["✓", "✗", "✓"]
 
 
-def test_an_interrupted_run_is_not_valid(small):
-    """A run that did not finish has a report, and the report is not valid."""
+def test_a_failed_run_is_not_valid(small):
+    """A run that failed has a report of what it has, and the report is not valid."""
     run = small.load()
-    report = spoil(small, state=State.INTERRUPTED, trials=run.trials[:4], restored=None)
+    report = spoil(small, state=State.FAILED, trials=run.trials[:4], restored=None)
     assert report["valid"] is False
     assert {item["code"] for item in report["validity"] if item["verdict"] == "error"} == {"run-finished", "restored"}
+
+
+def test_an_interrupted_run_says_what_it_has(small):
+    """A run that was interrupted, and its hosts put back, is valid for as many blocks as it has, and says how many."""
+    report = spoil(small, state=State.INTERRUPTED, trials=small.load().trials[:10])
+    assert report["valid"] is True
+    said = {item["code"]: item for item in report["validity"]}
+    assert said["run-finished"]["verdict"] == said["blocks"]["verdict"] == "warning"
+    assert "interrupted after 10 of 18 trials" in said["run-finished"]["text"]
+    assert said["blocks"]["text"].startswith("3 complete blocks")
 
 
 def test_a_run_without_trials_has_a_report(small):

@@ -151,7 +151,7 @@ def test_equal_modes_are_seldom_called_different():
 
 def drifting_trials(rng, blocks=6):
     """Return throughputs of NAT and DR by block: heavy-tailed noise, on a machine that drifts or jumps by up to 8 %."""
-    order_of_run = order(["nat", "dr", "tun"], blocks, int(rng.integers(1 << 30)))
+    order_of_run = order([["nat"], ["dr"], ["tun"]], blocks, int(rng.integers(1 << 30)))
     size, shape, tail, jump = rng.uniform(0, 0.08), rng.integers(3), rng.choice([3, 5, 30]), rng.random()
     found = {"nat": [], "dr": [], "tun": []}
     for number, mode in enumerate(itertools.chain.from_iterable(order_of_run)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lvsbench.report import validity
-from lvsbench.results import Restored, State
+from lvsbench.results import Restored, State, Sweep
 
 
 def with_run(measured, **changes):
@@ -62,8 +62,15 @@ def other_mtu(measured):
     return with_run(measured, environment=environment)
 
 
+def swept(measured):
+    """Call it a sweep whose one load nobody carried."""
+    sweep = Sweep(name="rate", values=["9000"], numbers=[9000.0])
+    return with_asked(replace(measured, trials=measured.trials.assign(offered_rps=9000.0)), sweep=sweep)
+
+
 FIRES = [
-    (validity.finished, lambda m: with_run(m, state=State.INTERRUPTED), "error", "interrupted"),
+    (validity.finished, lambda m: with_run(m, state=State.INTERRUPTED), "warning", "interrupted after 18 of 18"),
+    (validity.finished, lambda m: with_run(m, state=State.INTERRUPTED, trials=[]), "error", "interrupted"),
     (validity.finished, lambda m: with_run(m, state=State.FAILED, error="rs1 lost"), "error", "rs1 lost"),
     (validity.restored, lambda m: with_run(m, restored=None), "error", "nobody"),
     (
@@ -89,16 +96,18 @@ FIRES = [
     (validity.generator_lateness, lambda m: with_column(m, "lateness_p99_s", 0.02), "warning", "20 ms"),
     (
         validity.generator_lateness,
-        lambda m: with_asked(with_column(m, "lateness_p99_s", 0.06), rate=100.0),
+        lambda m: with_column(with_column(m, "lateness_p99_s", 0.06), "offered_rps", 100.0),
         "error",
         "60 ms",
     ),
-    (validity.load_achieved, lambda m: with_asked(m, rate=1e6), "error", "1,000,000"),
+    (validity.load_achieved, lambda m: with_column(m, "offered_rps", 1e6), "error", "1,000,000"),
+    (validity.saturation, swept, "warning", "No load of this sweep"),
     (validity.ports, lambda m: with_column(m, "address_exhausted", 17), "error", "17 times"),
     (validity.ports, lambda m: with_column(m, "time_wait", 25_000), "warning", "25,000"),
     (validity.bottleneck, lambda m: m, "warning", "DR (director 27 % busy), TUN"),
     (validity.drift, drifting, "warning", "-10 %"),
     (validity.steady, climbing, "warning", "trial 2"),
+    (validity.steady, lambda m: with_column(m, "steady", 0.0), "warning", "1 of 18 windows do not become level"),
     (validity.mtu, other_mtu, "warning", "rs2 eth0 9000"),
 ]
 
@@ -131,7 +140,7 @@ def test_every_judge_was_seen_to_fire():
 @pytest.mark.parametrize("judge", validity.ALL)
 def test_a_judge_copes_with_a_run_without_trials(measured, judge):
     """A run that never came to a trial is judged too."""
-    nothing = replace(measured, trials=measured.trials[:0], seconds=measured.seconds[:0], error_kinds={})
+    nothing = replace(measured, trials=measured.trials[:0], seconds=measured.seconds[:0], failures={})
     assert judge(nothing).code
 
 

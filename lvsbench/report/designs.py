@@ -1,0 +1,182 @@
+"""What a run was designed for beyond comparing modes: A/A, a sweep, a search. Their part of report.json, in words too.
+
+::
+
+    "aa":     null | {"declared": 0, "of": 4, "noise": {METRIC: {"low": 0.98, "high": 1.03}}}
+    "sweep":  null | {"name": "rate", "values": ["500", ...], "numbers": [500.0, ...], "headline": 1,
+                      "carried": {MODE: "1000"}, "overloaded": {MODE: "2000" or null},
+                      "points": [{"value", "number", "complete", "modes", "carried": {MODE: true},
+                                  "reference", "comparisons", "pairwise"}, ...]}
+    "search": null | {"limits", "modes": {MODE: {"rate", "above", "resolved", "confirmed", "probes": [...]}}}
+
+``modes``, ``comparisons`` and ``pairwise`` of a point are as in report.json itself, which has those of the point that
+``headline`` counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lvsbench.report import words
+from lvsbench.report.frames import Measured
+from lvsbench.report.statistics import Verdict
+from lvsbench.results import Search
+
+Part = dict[str, Any]
+UNITS = {"rate": "requests/s", "users": "users", "object": "", "real-servers": "real servers"}
+
+
+def aa(measured: Measured, comparisons: list[Part]) -> Part | None:
+    """Return what a run that compared each mode with itself says of the rig: how far apart two equal things come out.
+
+    Args:
+        measured: the run.
+        comparisons: of every mode with itself.
+
+    Returns:
+        how many differences of the headline were declared, of how many, and for each metric the widest interval.
+    """
+    if not measured.run.asked.aa:
+        return None
+    headline = [item for item in comparisons if words.in_headline(item)]
+    noise: dict[str, dict[str, float | None]] = {}
+    for item in comparisons:
+        if item["low"] is None:
+            continue
+        widest = noise.setdefault(item["metric"], {"low": item["low"], "high": item["high"]})
+        widest["low"], widest["high"] = min(widest["low"], item["low"]), max(widest["high"], item["high"])
+    declared = sum(item["verdict"] in (Verdict.BETTER, Verdict.WORSE) for item in headline)
+    return {"declared": declared, "of": len(headline), "noise": noise}
+
+
+def sweep(whole: Measured, at: Callable[[Measured], Part]) -> Part | None:
+    """Return the points of a sweep, and how far each mode carried the load.
+
+    Args:
+        whole: the run with all its points.
+        at: from what was measured at a point to ``modes``, ``reference``, ``comparisons`` and ``pairwise``.
+    """
+    asked = whole.run.asked.sweep
+    if asked is None:
+        return None
+    points = []
+    measured_points = sorted({int(point) for point in whole.trials["point"]})
+    for point in measured_points:
+        here = whole.at(point)
+        points.append(
+            {
+                "value": asked.values[point],
+                "number": asked.numbers[point],
+                "complete": point in whole.points,
+                "carried": {str(mode): bool(yes) for mode, yes in here.carried().items()},
+                **at(here),
+            }
+        )
+    carried: dict[str, str | None] = {}
+    overloaded: dict[str, str | None] = {}
+    for mode in whole.modes:
+        mine = [point for point in points if mode in point["carried"]]
+        carried[mode] = next((point["value"] for point in reversed(mine) if point["carried"][mode]), None)
+        overloaded[mode] = next((point["value"] for point in mine if not point["carried"][mode]), None)
+    headline = whole.headline_point
+    return {
+        "name": asked.name,
+        "values": asked.values,
+        "numbers": asked.numbers,
+        "headline": measured_points.index(headline) if headline in measured_points else 0,
+        "carried": carried,
+        "overloaded": overloaded,
+        "points": points,
+    }
+
+
+def search(whole: Measured) -> Part | None:
+    """Return what a search found in each mode, with every probe."""
+    asked = whole.run.asked.search
+    if asked is None:
+        return None
+    modes = {
+        mode: {
+            **found.model_dump(),
+            "confirmed": sum(probe.step == "confirm" and probe.carried for probe in found.probes),
+        }
+        for mode, found in whole.run.searches.items()
+    }
+    return {"limits": asked.model_dump(), "modes": modes}
+
+
+def limits(asked: Search) -> str:
+    """Say the limits of a search in words."""
+    times = {"50 %": asked.p50_s, "99 %": asked.p99_s, "99.9 %": asked.p999_s}
+    told = [f"{share} of responses within {words.quantity(time, 's')}" for share, time in times.items() if time]
+    return " and ".join([*told, f"at most {asked.errors * 100:g} % errors"])
+
+
+def sentences(report: Part) -> list[str]:
+    """Say what the design of a run brought to light, before its modes are compared.
+
+    Args:
+        report: the content of report.json.
+    """
+    if report["aa"] is not None:
+        return _of_aa(report["aa"])
+    if report["sweep"] is not None:
+        return _of_sweep(report["sweep"])
+    return _of_search(report["search"]) if report["search"] is not None else []
+
+
+def _of_aa(found: Part) -> list[str]:
+    if not found["noise"]:
+        return ["An A/A run of each mode with itself: too few blocks to say how far apart two equal things come out."]
+    floor = [f"{what} {words.span(each['low'], each['high'])}" for metric, what in (
+        ("throughput_rps", "requests per second"), ("latency_p99_s", "99th percentile"), ("cpu_s_per_request", "CPU"))
+        if (each := found["noise"].get(metric))]  # fmt: skip
+    declared = found["declared"] or "none"
+    return [
+        f"An A/A run of each mode with itself: of {found['of']} headline comparisons {declared} declared a difference.",
+        f"What this rig cannot tell apart, as a ratio: {'; '.join(floor)}.",
+    ]
+
+
+def _of_sweep(found: Part) -> list[str]:
+    unit = UNITS[found["name"]]
+    if not found["points"]:
+        return []
+    at = found["points"][found["headline"]]
+    said = []
+    for mode, value in found["overloaded"].items():
+        if value is None:
+            continue
+        point = next(each for each in found["points"] if each["value"] == value)
+        rate = words.number(point["modes"][mode]["throughput_rps"]["value"])
+        best = found["carried"][mode]
+        last = f"carried {best}" if best is not None else "carried none of the loads"
+        if best is not None:
+            last += f" {unit}" if unit else ""
+        said.append(f"{mode.upper()} {last}; offered {value} it was saturated, at {rate} requests per second.")
+    value = f"{at['value']} {unit}".strip()
+    if not all(at["carried"].values()):
+        return [*said, f"No load of this sweep was carried by every mode; compared at the least, {value}."]
+    return [*said, f"Compared at {value}, the last value of the sweep at which every mode carried the load."]
+
+
+def _of_search(found: Part) -> list[str]:
+    said = []
+    within = limits(Search.model_validate(found["limits"]))
+    for mode, of in found["modes"].items():
+        tried = len(of["probes"])
+        if of["rate"] is None:
+            said.append(f"{mode.upper()} carried no rate that was tried with {within} ({tried} trials).")
+            continue
+        above = (
+            f"not {words.number(of['above'])}"
+            if of["above"] is not None
+            else "no limit was met in the trials there were"
+        )
+        unresolved = "" if of["resolved"] else "; the search ended before it was resolved"
+        said.append(
+            f"{mode.upper()} carried {words.number(of['rate'])} requests per second with {within}, confirmed"
+            f" {of['confirmed']} times; {above}{unresolved}."
+        )
+    return said
