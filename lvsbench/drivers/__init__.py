@@ -4,13 +4,19 @@ A driver has no code to take anything back: :mod:`lvsbench.plan` computes that f
 """
 
 from lvsbench.cluster import Cluster, Mode
-from lvsbench.drivers import direct, dr, nat, tun
+from lvsbench.drivers import direct, dr, nat, router, tun
 from lvsbench.plan import Plan
 
-ALL = (nat, dr, tun, direct)
+ALL = (nat, dr, tun, router, direct)
 """Every driver, in the order of reports."""
 
-_BY_MODE = {Mode.NAT: nat.plan, Mode.DR: dr.plan, Mode.TUN: tun.plan, Mode.DIRECT: direct.plan}
+_BY_MODE = {
+    Mode.NAT: nat.plan,
+    Mode.DR: dr.plan,
+    Mode.TUN: tun.plan,
+    Mode.ROUTER: router.plan,
+    Mode.DIRECT: direct.plan,
+}
 
 
 def plan(mode: Mode, cluster: Cluster) -> Plan:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 
 from lvsbench.cluster import Cluster, Mode, Node, Role
 from lvsbench.errors import UsageError
 from lvsbench.facts import ipvs
 from lvsbench.facts.sysctls import CONF
-from lvsbench.plan import Address, IpvsService, Module, Setting, Sysctl
+from lvsbench.plan import Address, IpvsService, Module, Route, Setting, Sysctl
 
 
 def ipvs_modules(cluster: Cluster) -> tuple[Setting, ...]:
@@ -107,6 +107,43 @@ def refuse_replies_through_directors(cluster: Cluster, mode: Mode) -> None:
                     " for a forged one and drops it (a martian source).",
                     advice="Give the real server a gateway other than the director, or use --mode nat.",
                 )
+
+
+def way_back(cluster: Cluster, server: Node, mode: Mode) -> Route:
+    """Return the route from a real server to the client through the active director.
+
+    It is the default route only where that is the director's by the layout. Elsewhere it lies over the default route,
+    which may also be the way by which the real server is reached over SSH.
+
+    Raises:
+        UsageError: the director shares no segment with the real server, so it cannot be its gateway.
+    """
+    shared = cluster.shared_segment(cluster.director, server)
+    if shared is None:
+        raise UsageError(
+            f"{mode.value.upper()}: {server.name} shares no segment with {cluster.director.name}",
+            answer=f"{server.name} must send its replies through the director, so the director must be its gateway,"
+            " and a gateway is reached on a segment of one's own.",
+            advice="Give the director a link in the real server's segment, or use --mode tun.",
+        )
+    found = server.on(shared)
+    assert found is not None
+    interface = found[0]
+    gateway = cluster.interface(cluster.director, shared).ip
+    if server.gateway == gateway:
+        reason = "the director is the gateway as the network is laid out, so replies pass it by themselves"
+        return Route(server.name, IPv4Network("0.0.0.0/0"), gateway, interface, reason)
+    client = cluster.client
+    on_vip_segment = client.on(cluster.vip_segment)
+    link = on_vip_segment[1] if on_vip_segment else next(iter(client.links.values()))
+    if server.on(link.segment) is not None:
+        reason = (
+            "the client is on the real server's own segment: without a host route the reply would skip the director"
+        )
+        return Route(server.name, IPv4Network(link.address), gateway, interface, reason)
+    network = cluster.segments[link.segment].network
+    why = "which puts the VIP back in" if mode is Mode.NAT else "as requests do"
+    return Route(server.name, network, gateway, interface, f"replies must pass the director, {why}")
 
 
 def hidden_vip(cluster: Cluster, server: Node, interface: str) -> tuple[Setting, ...]:

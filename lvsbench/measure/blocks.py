@@ -2,8 +2,9 @@
 
 A block is one trial of each arm. Machines drift: under a simulated drift of 10 % with no true difference, the order
 AAAA BBBB CCCC calls two equal modes different every time, ABC ABC in 9 % of runs, ABC CBA in 2.5 %. So blocks come in
-pairs, the second in reverse, and each pair starts from a permutation drawn from the run's seed. Arms that share a set-up
-(the values of a sweep in one mode) stay together, in a permutation of their own: so a block sets each mode up once.
+pairs, the second in reverse, and each pair starts from a permutation drawn from the run's seed. Arms that share a
+set-up (the values of a sweep in one mode) stay together, in a permutation of their own: so a block sets each mode up
+once.
 """
 
 from __future__ import annotations

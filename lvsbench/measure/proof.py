@@ -12,6 +12,9 @@ source MAC of the reply, at client     the director's      a real server's   a r
 request, at the real server            to its RIP          to the VIP        to the VIP, wrapped
 =====================================  ==================  ================  ==============================
 
+The controls have no service: ``direct`` looks like NAT at the real server, but replies come from there; ``router`` does
+so in both, and its packets are seen at the director, where IPVS counts none.
+
 Source: net/netfilter/ipvs/ip_vs_xmit.c (ip_vs_nat_xmit, ip_vs_dr_xmit, ip_vs_tunnel_xmit); measured on the lab.
 """
 
@@ -87,7 +90,7 @@ def _answers(cluster: Cluster, seen: Evidence, proof: Proof) -> Iterable[str]:
 def _ipvs(mode: Mode, proof: Proof) -> Iterable[str]:
     if mode.method is None:
         if proof.ipvs_in_bytes:
-            yield f"IPVS saw {proof.ipvs_in_bytes} bytes, but no director should be involved"
+            yield f"IPVS saw {proof.ipvs_in_bytes} bytes, but it should have no part in this"
         return
     if proof.forward != proof.expected_forward:
         yield f"ipvsadm -Ln says Forward {proof.forward or 'nothing'}, not {proof.expected_forward}"
@@ -105,10 +108,14 @@ def _path(cluster: Cluster, mode: Mode, proof: Proof) -> Iterable[str]:
     # Behind a router every reply has the router's MAC, which proves nothing either way.
     elif all(cluster.shared_segment(cluster.client, node) for node in cluster.real_servers):
         owners = set((proof.reply_from or "").split(","))
-        want = {cluster.director.name} if mode is Mode.NAT else {node.name for node in cluster.real_servers}
+        by_director = mode in (Mode.NAT, Mode.ROUTER)
+        want = {cluster.director.name} if by_director else {node.name for node in cluster.real_servers}
         if not owners <= want:
             names = ", ".join(sorted(want))
             yield f"replies reach the client from {proof.reply_from}; in {mode.value} they come from {names}"
+    passed = {hop.direction for hop in proof.hops if hop.node == cluster.director.name}
+    if mode is Mode.ROUTER and cluster.director.name not in proof.blind and passed != {"request", "reply"}:
+        yield f"{cluster.director.name} saw {' and '.join(sorted(passed)) or 'nothing'}; request and reply must pass it"
     arrivals = [
         hop for hop in proof.hops if hop.direction == "request" and cluster.nodes[hop.node].role is Role.REAL_SERVER
     ]
@@ -116,7 +123,7 @@ def _path(cluster: Cluster, mode: Mode, proof: Proof) -> Iterable[str]:
         if (hop.encapsulation is not None) != (mode is Mode.TUN):
             yield f"the request reached {hop.node} {'wrapped in ' + hop.encapsulation if hop.encapsulation else 'bare'}"
         rewritten = hop.destination != str(cluster.service.vip)
-        if rewritten != (mode in (Mode.NAT, Mode.DIRECT)):
+        if rewritten != (mode in (Mode.NAT, Mode.ROUTER, Mode.DIRECT)):
             yield f"the request reached {hop.node} addressed to {hop.destination}"
 
 

@@ -23,9 +23,9 @@ COUNTERS_S = 2.6
 
 
 def targets(cluster: Cluster, mode: Mode) -> list[tuple[str, int]]:
-    """Return where a mode's requests go: to the VIP, or in the control ``direct`` to each real server in turn."""
+    """Return where a mode's requests go: to the VIP, or in a control to each real server in turn."""
     service = cluster.service
-    if mode is not Mode.DIRECT:
+    if mode.method is not None:
         return [(str(service.vip), service.port)]
     return [
         (str(cluster.nodes[name].address), server.port or service.port)

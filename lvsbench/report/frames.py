@@ -152,7 +152,7 @@ class Measured:
     def points(self) -> list[int]:
         """The points of a sweep that have a trial of every mode, ascending."""
         of_point = self.trials.groupby("point")["mode"].nunique()
-        return sorted(int(point) for point, count in of_point.items() if count == len(self.modes))
+        return sorted(int(str(point)) for point, count in of_point.items() if count == len(self.modes))
 
     def carried(self) -> pd.Series[bool]:
         """Return for each mode whether it carried the load: the mean of its trials reached 98 % of what was offered.

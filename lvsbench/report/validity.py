@@ -145,7 +145,7 @@ def saturation(measured: Measured) -> Judgement:
     beyond = []
     for point in sorted({int(each) for each in measured.trials["point"]}):
         here = measured.at(point)
-        beyond += [f"{mode.upper()} at {sweep.values[point]}" for mode, yes in here.carried().items() if not yes]
+        beyond += [f"{str(mode).upper()} at {sweep.values[point]}" for mode, yes in here.carried().items() if not yes]
     if not beyond:
         return Judgement("saturation", "ok", "every mode carried every load of the sweep")
     text = f"saturated: {_listed(beyond)}; what is not saturated is compared"

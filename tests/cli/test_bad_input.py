@@ -48,7 +48,7 @@ def test_topology(lvsbench: Lvsbench, tmp_path: Path, typo: str, how: str) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "--mode", "drr"], "'drr' is not one of 'nat', 'dr', 'tun', 'direct', 'all'"),
+        (["run", "--mode", "drr"], "'drr' is not one of 'nat', 'dr', 'tun', 'router', 'direct', 'all'"),
         (["run"], "Missing option '--mode'"),
         (["run", "--mode", "dr", "--object", "64q"], "'64q' is neither a size like 64k or 1m nor a path"),
         (["run", "--mode", "dr", "--object", ""], "'' is neither a size like 64k or 1m nor a path"),

@@ -65,6 +65,8 @@ def topology(name: str) -> Cluster:
         *((mode, make()) for mode in MODES for make in (lab, two_armed)),
         *((mode, topology(name)) for mode in MODES for name in ("routed", "two-directors")),
         (Mode.NAT, topology("nat-two-arms")),
+        *((Mode.ROUTER, cluster) for cluster in (lab(), two_armed(), topology("two-directors"))),
+        (Mode.ROUTER, topology("nat-two-arms")),
         (Mode.TUN, topology("tun-remote")),
     ],
     ids=lambda value: value.name,
@@ -83,6 +85,21 @@ def test_golden_plan(mode: Mode, cluster: Cluster) -> None:
 def test_direct_changes_nothing() -> None:
     """The control mode touches no node."""
     assert drivers.plan(Mode.DIRECT, lab()).nodes == ()
+
+
+def test_a_router_has_no_service() -> None:
+    """The control router gives nobody the VIP and no director a service: all it does is forward."""
+    settings = [setting for step in drivers.plan(Mode.ROUTER, lab()).steps for setting in step.settings]
+    assert {type(setting) for setting in settings} == {plan.Sysctl, plan.Route}
+    assert [(s.node, s.what, s.wanted) for s in settings if s.node == "client"] == [
+        ("client", f"route to 192.168.127.{end}", "via 192.168.127.10 dev eth0") for end in (20, 30)
+    ]
+
+
+def test_a_router_between_client_and_director_is_not_changed() -> None:
+    """Where the client cannot reach the director without another router the control is refused, and said why."""
+    with pytest.raises(UsageError, match="ROUTER: the client shares no segment with director"):
+        drivers.plan(Mode.ROUTER, topology("routed"))
 
 
 def test_dr_across_subnets_is_refused() -> None:

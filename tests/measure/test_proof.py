@@ -56,6 +56,10 @@ def passing(mode: Mode, server: str, port: int) -> dict[str, list[Packet]]:
     if mode is Mode.DIRECT:
         asked, answered = packet("client", server, client, rip), packet(server, "client", rip, client)
         return {"client": [asked, answered], "director": [], server: [asked, answered]}
+    if mode is Mode.ROUTER:
+        asked, sent = packet("client", "director", client, rip), packet("director", server, client, rip, ttl=63)
+        back, answered = packet(server, "director", rip, client), packet("director", "client", rip, client, ttl=63)
+        return {"client": [asked, answered], "director": [asked, sent, back, answered], server: [sent, back]}
     if mode is Mode.NAT:
         back, answered = packet(server, "director", rip, client), packet("director", "client", vip, client, ttl=63)
         return {
@@ -72,7 +76,7 @@ def healthy(mode: Mode) -> Evidence:
     flows = []
     packets = []
     for server, port in (("rs1", 40001), ("rs2", 40002)):
-        vip = IPv4Address(RIP[server] if mode is Mode.DIRECT else VIP)
+        vip = IPv4Address(VIP if mode.method else RIP[server])
         flows.append(Flow(vip, 80, IPv4Address(CIP), port, "get", "ok", "", None, server, 0.01))
         for node, seen in passing(mode, server, port).items():
             packets += [replace(each, node=node, time_s=step * 1e-4) for step, each in enumerate(seen)]
@@ -90,7 +94,7 @@ def test_a_healthy_mode_is_proven(mode: Mode) -> None:
     proof = judge(CLUSTER, mode, healthy(mode))
     assert proof.problems == []
     assert proof.ok
-    assert proof.reply_from == ("director" if mode is Mode.NAT else "rs1,rs2")
+    assert proof.reply_from == ("director" if mode in (Mode.NAT, Mode.ROUTER) else "rs1,rs2")
     assert proof.encapsulation == ("ipip" if mode is Mode.TUN else None)
     assert proof.served == {"rs1": 1, "rs2": 1}
 
@@ -123,7 +127,9 @@ def test_one_mode_is_no_proof_of_another(claimed: Mode, real: Mode) -> None:
         (Mode.DR, {"in_bytes": 0}, "did not go through the director"),
         (Mode.DR, {"out_bytes": 5}, "OutBytes is 5"),
         (Mode.NAT, {"out_bytes": 0}, "OutBytes is 0"),
-        (Mode.DIRECT, {"in_bytes": 7}, "no director should be involved"),
+        (Mode.DIRECT, {"in_bytes": 7}, "should have no part in this"),
+        (Mode.ROUTER, {"in_bytes": 7}, "should have no part in this"),
+        (Mode.ROUTER, {"flows": healthy(Mode.DIRECT).flows}, "director saw nothing"),
         (Mode.DR, {"flows": ()}, "no reply was captured"),
         (Mode.DR, {"macs": {MAC["rs1"]: ("rs1", "eth0")}}, "unknown host"),
     ],
