@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -101,10 +101,24 @@ class State:
         """Whether the node has an interface of this name."""
         return any(link.interface == interface for link in self.links)
 
+    def with_depends_of(self, earlier: State) -> State:
+        """Return the state with what an earlier one says that modules depend on: that is in files, and costly to ask."""
+        depends = {name: text for name, text in earlier.raw.items() if name.startswith(_DEPENDS)}
+        return replace(self, depends=earlier.depends, raw={**self.raw, **depends})
+
     def is_loaded(self, module: str) -> bool:
         """Whether a module is loaded, or part of the kernel."""
         depends = self.depends.get(module)
         return any(found.name == module for found in self.modules) or (depends is not None and depends.builtin)
+
+
+def snapshot_commands(names: Iterable[str] = ()) -> dict[str, str]:
+    """Return the commands that :func:`parse` needs the answers of.
+
+    Args:
+        names: modules of which to read what ``modprobe`` would load for them.
+    """
+    return {**SNAPSHOT, **{_DEPENDS + name: modules.depends_command(name) for name in names}}
 
 
 def read(shell: Shell, names: Iterable[str] = ()) -> State:
@@ -118,8 +132,7 @@ def read(shell: Shell, names: Iterable[str] = ()) -> State:
         CommandFailed: a required tool is missing or failed.
         NodeError: an answer makes no sense.
     """
-    commands = {**SNAPSHOT, **{_DEPENDS + name: modules.depends_command(name) for name in names}}
-    return parse(shell.node, run(shell, commands))
+    return parse(shell.node, run(shell, snapshot_commands(names)))
 
 
 def parse(node: str, raw: Mapping[str, str]) -> State:
@@ -199,10 +212,8 @@ def run(shell: Shell, commands: Mapping[str, str]) -> dict[str, str]:
         CommandFailed: one of the commands ended with another status than 0.
         NodeError: the answer is cut short.
     """
-    result, answers = _run(shell, commands)
-    for name, answered in answers.items():
-        _check(result, name, commands[name], answered)
-    return {name: answered.text for name, answered in answers.items()}
+    asked = Questions(commands)
+    return asked.texts(shell.run("\n".join([ENVIRONMENT, *asked.lines]) + "\n"))
 
 
 def try_run(shell: Shell, commands: Mapping[str, str]) -> dict[str, Answered]:
@@ -211,36 +222,58 @@ def try_run(shell: Shell, commands: Mapping[str, str]) -> dict[str, Answered]:
     Raises:
         NodeError: the answer is cut short: the node, or the shell on it, ended before the last command had.
     """
-    return _run(shell, commands)[1]
+    asked = Questions(commands)
+    return asked.answers(shell.run("\n".join([ENVIRONMENT, *asked.lines]) + "\n"))
 
 
-def _run(shell: Shell, commands: Mapping[str, str]) -> tuple[Result, dict[str, Answered]]:
-    """Separate the sections by lines that no output has by accident, or by design of who named an interface."""
-    mark = secrets.token_hex(16)
-    lines = [ENVIRONMENT]
-    for name, command in commands.items():
-        # A subshell keeps a change of directory to itself, and gives a status for the whole of a command.
-        lines.append(f"( {command} )\nprintf '\\n%s\\n' \"{mark} $? {name}\"; printf '\\n%s\\n' \"{mark} {name}\" >&2")
-    result = shell.run("\n".join(lines) + "\n")
-    answers = {}
-    rest, errors = result.stdout, result.stderr
-    for name, command in commands.items():
-        found = re.search(rf"^{mark} (\d+) {re.escape(name)}$", rest, re.MULTILINE)
-        if found is None:
-            raise NodeError(
-                shell.node,
-                f"{name}: no answer",
-                command=command,
-                status=result.status,
-                elapsed_s=result.elapsed_s,
-                answer=result.stderr[-2000:],
-                advice="Is the login shell able to run sh? Try the command by hand.",
-            )
-        text, rest = rest[: found.start()], rest[found.end() + 1 :]
-        said, marked, after = errors.partition(f"\n{mark} {name}\n")
-        errors = after if marked else errors
-        answers[name] = Answered(int(found.group(1)), text.removesuffix("\n"), said)
-    return result, answers
+class Questions:
+    """Read-only commands as lines of a script, which may do something else first; and their answers in its output.
+
+    The sections are separated by lines that no output has by accident, or by design of who named an interface.
+    """
+
+    def __init__(self, commands: Mapping[str, str]) -> None:
+        self._commands = commands
+        self._mark = mark = secrets.token_hex(16)
+        self.lines = [f"printf '\\n%s\\n' \"{mark}\"; printf '\\n%s\\n' \"{mark}\" >&2"]
+        for name, command in commands.items():
+            # A subshell keeps a change of directory to itself, and gives a status for the whole of a command.
+            self.lines.append(f"( {command} )")
+            self.lines.append(f"printf '\\n%s\\n' \"{mark} $? {name}\"; printf '\\n%s\\n' \"{mark} {name}\" >&2")
+
+    def texts(self, result: Result) -> dict[str, str]:
+        """Return what the commands wrote to standard output, by name.
+
+        Raises:
+            CommandFailed: one of the commands ended with another status than 0.
+            NodeError: the answer is cut short.
+        """
+        answers = self.answers(result)
+        for name, answered in answers.items():
+            _check(result, name, self._commands[name], answered)
+        return {name: answered.text for name, answered in answers.items()}
+
+    def answers(self, result: Result) -> dict[str, Answered]:
+        """Return what the commands came to, by name. Raises NodeError where the answer is cut short."""
+        mark, found_answers = self._mark, {}
+        rest, errors = (text.partition(f"\n{mark}\n")[2] for text in (result.stdout, result.stderr))
+        for name, command in self._commands.items():
+            found = re.search(rf"^{mark} (\d+) {re.escape(name)}$", rest, re.MULTILINE)
+            if found is None:
+                raise NodeError(
+                    result.node,
+                    f"{name}: no answer",
+                    command=command,
+                    status=result.status,
+                    elapsed_s=result.elapsed_s,
+                    answer=result.stderr[-2000:],
+                    advice="Is the login shell able to run sh? Try the command by hand.",
+                )
+            text, rest = rest[: found.start()], rest[found.end() + 1 :]
+            said, marked, after = errors.partition(f"\n{mark} {name}\n")
+            errors = after if marked else errors
+            found_answers[name] = Answered(int(found.group(1)), text.removesuffix("\n"), said)
+        return found_answers
 
 
 def _check(result: Result, name: str, command: str, answered: Answered) -> None:

@@ -1,22 +1,26 @@
 """The load agent, a process of its own on the client host: ``python -m lvsbench.load.agent``.
 
-It says ``ready`` when it has imported what it needs, reads one :class:`~lvsbench.load.wire.LoadSpec` from standard
-input, makes the load with Locust, writes events to standard output and ends. When its standard input ends, so does it
-at once, whatever it is doing: nobody is left to tell.
+It says ``ready`` when it has imported what it needs, reads a :class:`~lvsbench.load.wire.LoadSpec` from standard input,
+makes the load with Locust, writes events to standard output, and is ready again. Each trial is made by a child of its
+own, forked when everything is imported: so a trial finds nothing that another left, and need not wait a second for
+Locust. When standard input ends, so does the agent at once, whatever it is doing: nobody is left to tell.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
 import platform
 import random
 import resource
+import signal
 import sys
 import time
 from collections import Counter
 from importlib.metadata import version
+from typing import NoReturn
 
 import gevent
 from gevent import monkey
@@ -57,13 +61,13 @@ class _Protocol:
 
 
 def _read_spec() -> LoadSpec:
-    """Read the spec, blocking: nothing else happens yet. Ends the process if there will be none."""
+    """Read the spec of the next trial, blocking: nothing else happens yet. Ends the process if there will be none."""
     line = b""
     while not line.endswith(b"\n"):
         # Byte by byte: whatever follows the line is not for us, and must not be lost in a buffer.
         byte = os.read(0, 1)
         if not byte:
-            os._exit(1)
+            os._exit(0)
         line += byte
         if len(line) > _SPEC_LIMIT_BYTES:
             raise UsageError("the load is not described as lvsbench does it", answer="a line without an end")
@@ -213,14 +217,11 @@ class _Run:
         return self._elapsed_s()
 
 
-def main() -> None:
-    """Run one trial. Ends the process."""
-    protocol = _Protocol()
-    # Locust warns of high spawn rates and of its own CPU use; the first is meant, the second is in the report.
-    logging.getLogger("locust").setLevel(logging.ERROR)
-    protocol.send(Ready(__version__, platform.python_version(), version("locust"), version("gevent")))
+def _make(protocol: _Protocol, spec: LoadSpec) -> NoReturn:
+    """Make the load of one trial. Ends the process."""
+    # Source: prctl(2), PR_SET_PDEATHSIG is 1. A trial of an agent that was killed is nobody's.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     try:
-        spec = _read_spec()
         _end_with_input()
         _prepare(spec)
         _Run(spec, protocol).run()
@@ -234,6 +235,29 @@ def main() -> None:
         os._exit(1)
     # Not by returning: the interpreter would wait for the thread that waits for the end of input.
     os._exit(0)
+
+
+def main() -> NoReturn:
+    """Make one trial after the other, until standard input ends or one of them fails."""
+    protocol = _Protocol()
+    # Locust warns of high spawn rates and of its own CPU use; the first is meant, the second is in the report.
+    logging.getLogger("locust").setLevel(logging.ERROR)
+    ready = Ready(__version__, platform.python_version(), version("locust"), version("gevent"))
+    # Gevent's own fork would make an event loop here, in the parent, which needs none.
+    fork, waitpid = monkey.get_original("os", "fork"), monkey.get_original("os", "waitpid")
+    while True:
+        protocol.send(ready)
+        try:
+            spec = _read_spec()
+        except UsageError as error:
+            protocol.send(Failed(str(error)))
+            os._exit(1)
+        child = fork()
+        if child == 0:
+            gevent.reinit()
+            _make(protocol, spec)
+        if waitpid(child, 0)[1] != 0:
+            os._exit(1)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ START_S = 60.0
 
 
 class Agent:
-    """A load agent that is ready. Use it in a ``with`` statement, for one trial; leaving it ends the agent.
+    """A load agent that is ready. Use it in a ``with`` statement, for one trial after the other; leaving it ends it.
 
-    Starting it takes a second or more, so start it while the cluster is still being set up.
+    Starting it takes a second or more: the time to import Locust.
 
     Args:
         shell: a shell on the client host.
@@ -39,22 +39,26 @@ class Agent:
         self._command = f"exec {shlex.quote(python)} -m lvsbench.load.agent"
         self._process = shell.start(self._command)
         try:
-            first = next(self._read(START_S), None)
-            if first is None:
-                raise self._lost("the load agent did not start")
-            if not isinstance(first, Ready):
-                raise self._lost(f"the load agent began with {first.name}")
-            if first.lvsbench != __version__:
+            self.ready = self._wait_until_ready()
+            if self.ready.lvsbench != __version__:
                 raise CommandFailed(
                     self._node,
-                    f"the load agent is lvsbench {first.lvsbench}, not {__version__}",
+                    f"the load agent is lvsbench {self.ready.lvsbench}, not {__version__}",
                     command=self._command,
                     advice="Install the same lvsbench for the Python that the topology names for the client.",
                 )
         except BaseException:
             self._process.close()
             raise
-        self.ready = first
+        self._is_ready = True
+
+    def _wait_until_ready(self) -> Ready:
+        first = next(self._read(START_S), None)
+        if first is None:
+            raise self._lost("the load agent did not start")
+        if not isinstance(first, Ready):
+            raise self._lost(f"the load agent began with {first.name}")
+        return first
 
     def run(self, spec: LoadSpec, tell: Callable[[Event], None] = lambda _: None) -> tuple[Samples, Finished]:
         """Make the load of one trial.
@@ -70,6 +74,9 @@ class Agent:
             CommandFailed: the agent says that the load could not be made.
             NodeLost: it fell silent, ended early, or said what nobody understands.
         """
+        if not self._is_ready:
+            self._wait_until_ready()
+        self._is_ready = False
         self._process.write(spec.to_json() + "\n")
         chunks: list[tuple[NDArray[Any], ...]] = []
         # While the last requests are waited for it says nothing.

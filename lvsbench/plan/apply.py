@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from lvsbench import facts
 from lvsbench.errors import NodeError
 from lvsbench.facts import State
 from lvsbench.plan.change import run
 from lvsbench.plan.journal import Batch, Journal
-from lvsbench.plan.looks import read
+from lvsbench.plan.looks import commands, read
 from lvsbench.plan.plan import Plan
 from lvsbench.shell import Shell, in_parallel
 
@@ -35,8 +36,8 @@ def snapshot(shells: Mapping[str, Shell], plan: Plan | None = None) -> dict[str,
 def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str, State]:
     """Carry a plan out, step by step, and make sure that it has taken.
 
-    A node that an earlier step has changed is read again, since what that brought along (the interface of a module) is
-    there only now. What is to be done is on the disk before a node is touched. After an error call :func:`restore`.
+    What is to be done is on the disk before a node is touched. A node is read again by the very script that changes it:
+    what that brought along (the interface of a module) is there only then. After an error call :func:`restore`.
 
     Args:
         plan: what to do.
@@ -50,20 +51,17 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
         UsageError: a change would touch the management link.
         NodeError: a change could not be made, or has not taken.
     """
-    seen = dict(journal.before)
-    stale: set[str] = set()
+    seen = {node: journal.before[node] for node in plan.nodes}
     for number, step in enumerate(plan.steps, 1):
-        seen |= snapshot({node: shells[node] for node in step.nodes if node in stale}, plan)
         found = [Batch(number, node, tuple(plan.changes(step, node, seen[node]))) for node in step.nodes]
         batches = [batch for batch in found if batch.changes]
         journal.intend(batches)
-        in_parallel({batch.node: partial(_do, shells[batch.node], batch) for batch in batches})
+        read = in_parallel({batch.node: partial(_do, shells[batch.node], batch, plan.looks) for batch in batches})
+        seen |= {node: state.with_depends_of(seen[node]) for node, state in read.items()}
         journal.note("done", batches)
-        stale = (stale - set(step.nodes)) | {batch.node for batch in batches}
-    after = snapshot({node: shells[node] for node in plan.nodes}, plan)
     for number, step in enumerate(plan.steps, 1):
         for node in step.nodes:
-            for change in plan.changes(step, node, after[node]):
+            for change in plan.changes(step, node, seen[node]):
                 if change.act:
                     continue
                 raise NodeError(
@@ -73,9 +71,11 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
                     advice=f"Step {number} set it. Does another program on {node} manage it?",
                 )
     journal.close("applied")
-    return after
+    return seen
 
 
-def _do(shell: Shell, batch: Batch) -> None:
+def _do(shell: Shell, batch: Batch, looks: bool) -> State:
+    """Make the changes of a batch, and read the node."""
     what = batch.changes[0].what if len(batch.changes) == 1 else f"step {batch.step}"
-    run(shell, f"{what} not applied", batch.do)
+    then = facts.Questions(commands(looks=looks))
+    return facts.parse(shell.node, then.texts(run(shell, f"{what} not applied", batch.do, then)))

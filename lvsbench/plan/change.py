@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lvsbench.errors import CommandFailed, NodeLost
-from lvsbench.facts import ENVIRONMENT
+from lvsbench.facts import ENVIRONMENT, Questions
 from lvsbench.shell import Result, Shell
 
 LOCK_S = 20
@@ -67,19 +67,21 @@ def script(commands: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(shell: Shell, summary: str, commands: Sequence[str]) -> Result:
+def run(shell: Shell, summary: str, commands: Sequence[str], then: Questions | None = None) -> Result:
     """Run commands on a node in one round trip.
 
     Args:
         shell: a shell on the node.
         summary: what could not be done if one of them fails.
         commands: what :class:`Change` holds.
+        then: what to read when all have run.
 
     Raises:
         CommandFailed: one failed; it is named, and those after it did not run.
         NodeLost: the node did not answer in time.
     """
-    result = shell.run(script(commands), timeout_s=BATCH_S)
+    reading = "".join(f"{line}\n" for line in then.lines) if then else ""
+    result = shell.run(script(commands) + reading, timeout_s=BATCH_S)
     if result.status == 0:
         return result
     if result.status == _LOCKED:

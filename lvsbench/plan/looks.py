@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from lvsbench import facts
@@ -62,11 +61,13 @@ def read(shell: Shell, names: Iterable[str] = (), *, looks: bool = False) -> Sta
     Raises:
         NodeError: as there.
     """
-    state = facts.read(shell, names)
-    if not looks:
-        return state
-    found = facts.run(shell, LOOKS)
-    return replace(state, raw={**state.raw, **{_PREFIX + name: text for name, text in found.items()}})
+    return facts.parse(shell.node, facts.run(shell, commands(names, looks=looks)))
+
+
+def commands(names: Iterable[str] = (), *, looks: bool = False) -> dict[str, str]:
+    """Return the commands whose answers make a state: those of a snapshot, and with ``looks`` those of :data:`LOOKS`."""
+    found = facts.snapshot_commands(names)
+    return found | {_PREFIX + name: command for name, command in LOOKS.items()} if looks else found
 
 
 def has_looks(state: State) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from lvsbench.cluster import Node
 from lvsbench.errors import NodeError, ResultsError
+from lvsbench.facts import Questions, State, parse
 from lvsbench.plan.change import run
 from lvsbench.plan.journal import Batch, Journal
-from lvsbench.plan.looks import read
+from lvsbench.plan.looks import commands
 from lvsbench.plan.verify import Difference, verify
 from lvsbench.shell import Shell, in_parallel, open_shell
 
@@ -29,11 +30,13 @@ class Restored:
         journal: the journal's file.
         differences: what is not as it was. Only if there are none is the journal closed and everything restored.
         foreign: modules that came during the run and that no change of ours loads (``ss`` loads tcp_diag, for one).
+        after: the state of the nodes that had been touched, as the last undo on each left it.
     """
 
     journal: Path
     differences: tuple[Difference, ...] = ()
     foreign: tuple[Difference, ...] = ()
+    after: Mapping[str, State] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -68,23 +71,29 @@ def restore(
         raise ResultsError(f"{path}: changes of {', '.join(unknown)}, which its cluster does not have")
     work = _Work(shells or {}, connect, journal.cluster.nodes)
     try:
-        for _, group in groupby(reversed(journal.batches), key=lambda batch: batch.step):
+        first = {batch.node: batch.step for batch in reversed(journal.batches)}
+        after: dict[str, State] = {}
+        for step, group in groupby(reversed(journal.batches), key=lambda batch: batch.step):
             batches = {batch.node: batch for batch in group}
-            undone = work.each({node: partial(_undo, batch) for node, batch in batches.items()})
+            # The last undo on a node reads it as well: another round trip would take as long as the undo.
+            reads = {node: commands(looks=journal.looks) if first[node] == step else {} for node in batches}
+            undone = work.each({node: partial(_undo, batch, reads[node]) for node, batch in batches.items()})
             journal.note("undone", [batches[node] for node in undone])
-        after = work.each(dict.fromkeys(touched, partial(read, looks=journal.looks)))
+            after |= {node: state for node, state in undone.items() if state is not None}
     finally:
         work.close()
     work.complain(path, touched)
     differences, foreign = _sort(verify({node: journal.before[node] for node in touched}, after), journal)
     if not differences:
         journal.close("restored", foreign=[str(difference) for difference in foreign])
-    return Restored(path, differences, foreign)
+    return Restored(path, differences, foreign, after)
 
 
-def _undo(batch: Batch, shell: Shell) -> None:
-    if batch.undo:
-        run(shell, f"step {batch.step} not undone", batch.undo)
+def _undo(batch: Batch, reads: Mapping[str, str], shell: Shell) -> State | None:
+    """Take a batch back, and return the state of the node where commands are given that read it."""
+    then = Questions(reads)
+    result = run(shell, f"step {batch.step} not undone", batch.undo, then)
+    return parse(shell.node, then.texts(result)) if reads else None
 
 
 def _sort(found: Iterable[Difference], journal: Journal) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:

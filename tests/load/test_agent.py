@@ -55,6 +55,20 @@ def trial(server: Server, path: str, **fields: Any) -> tuple[Samples, Finished, 
     return samples, finished, events
 
 
+def test_one_agent_makes_one_trial_after_the_other(server: Server) -> None:
+    """Each trial of an agent is made from scratch: what it counts is its own, and the pace of the agent's start is gone."""
+    spec = LoadSpec(targets=(f"127.0.0.1:{server.port}",), path="/body", users=2, warmup_s=0.1, duration_s=0.3)
+    found = []
+    with Agent(LocalShell("client"), sys.executable) as agent:
+        for _ in range(3):
+            before = server.served
+            samples, finished = agent.run(spec)
+            found.append((len(samples), server.served - before, finished.locust.requests, finished.agent_cpu_s))
+    for count, served, of_locust, cpu_s in found:
+        assert count == served == of_locust > 10
+        assert 0 < cpu_s < 0.5
+
+
 def test_trial(server: Server) -> None:
     """Every request that the server saw is a sample, and the agent's account of the trial agrees with the samples."""
     samples, finished, events = trial(server, "alternate", users=4, body_bytes=len(BODY))
