@@ -36,7 +36,7 @@ ROOMS = {
     },
     "cli": {
         *("errors", "cluster", "shell", "results", "facts", "plan", "drivers"),
-        *("examine", "checks", "faults", "lab", "report", "bench", "__init__"),
+        *("examine", "checks", "faults", "measure", "lab", "report", "bench", "__init__"),
     },
     "__main__": {"cli"},
 }

@@ -13,21 +13,6 @@ from lvsbench.cli.options import OUT, TOPOLOGY, YES
 
 MODES = ("nat", "dr", "tun", "router", "direct")
 CONTROLS = ("router", "direct")
-SIZES = {"k": 1024, "m": 1024 * 1024}
-
-
-def object_path(value: str) -> tuple[str, int | None]:
-    """Return the path and the expected bytes of ``--object``: ``64k`` is ``/64k`` of 65,536 bytes, ``/x`` just a path.
-
-    Raises:
-        BadParameter: neither.
-    """
-    if value.startswith("/"):
-        return value, None
-    number, unit = value[:-1], value[-1:].lower()
-    if number.isascii() and number.isdigit() and unit in SIZES:
-        return f"/{value.lower()}", int(number) * SIZES[unit]
-    raise click.BadParameter(f"{value!r} is neither a size like 64k or 1m nor a path that starts with /")
 
 
 @click.command()
@@ -84,6 +69,19 @@ def object_path(value: str) -> tuple[str, int | None]:
     show_default=True,
     help="Of the order of trials, and of Poisson arrivals.",
 )
+@click.option(
+    "--sweep",
+    metavar="NAME=VALUES",
+    help="Measure each mode at several values, in each block: rate=500..4000:500, users=1,8,64, object=1k,64k or"
+    " real-servers=1,2.",
+)
+@click.option(
+    "--search",
+    metavar="LIMITS",
+    help="Find the highest rate that each mode carries within limits: p99=20ms,errors=0.1%. Also p50, p999 and"
+    " resolution=5%. Begins at --rate (200).",
+)
+@click.option("--aa", is_flag=True, help="Measure each mode as if it were two: what this rig cannot tell apart.")
 @OUT
 @YES
 @click.option("--force", is_flag=True, help="Measure even where a diagnosis before the load finds errors.")
@@ -102,6 +100,9 @@ def run(
     client: str,
     scheduler: str | None,
     seed: int,
+    sweep: str | None,
+    search: str | None,
+    aa: bool,
     out: Path,
     yes: bool,
     force: bool,
@@ -109,24 +110,33 @@ def run(
 ) -> int:
     """Measure modes, put every host back, write a report.
 
-    With a topology of the embedded lab and no lab up, one is booted for the time of the command.
+    With a topology of the embedded lab and no lab up, one is booted for the time of the command. Ctrl-C puts every host
+    back, and writes a report of what there is.
     """
-    path, body_bytes = object_path(wanted)
     chosen = [mode for mode in MODES if mode in modes or ("all" in modes and mode not in CONTROLS)]
+    if sum((sweep is not None, search is not None, aa)) > 1:
+        raise click.UsageError("--sweep, --search and --aa are three different runs: one of them at a time")
+    from lvsbench.measure.arms import parse_object, parse_sweep
+    from lvsbench.measure.search import parse as parse_search
+
+    path, body_bytes = parse_object(wanted)
+    swept = None if sweep is None else parse_sweep(sweep)
+    sought = None if search is None else parse_search(search)
+    open_loop = rate is not None or search is not None or (swept is not None and swept.name == "rate")
     from lvsbench.cli.reach import reach
 
     with reach(topology, scheduler) as place:
         from lvsbench import bench
         from lvsbench.cli.setup import confirm
         from lvsbench.cluster import Mode
-        from lvsbench.results import Asked
+        from lvsbench.results import Asked, State
 
         asked = Asked(
             modes=chosen,
             blocks=blocks,
             duration_s=duration,
             warmup_s=warmup,
-            users=users or (16 if rate is None else 128),
+            users=users or (128 if open_loop else 16),
             rate=rate,
             arrivals=arrivals,
             object=wanted,
@@ -136,6 +146,9 @@ def run(
             client=client,
             scheduler=place.cluster.service.scheduler,
             seed=seed,
+            sweep=swept,
+            search=sought,
+            aa=aa,
         )
         if not place.embedded:
             confirm(place, [Mode(mode) for mode in chosen], yes)
@@ -150,4 +163,6 @@ def run(
             click.echo(json.dumps(content))
         else:
             place.screen.summary(content, report.summary(content), folder)
+        if folder.load().state is State.INTERRUPTED:
+            return 130
         return 0 if content["valid"] else 4

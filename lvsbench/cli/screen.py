@@ -21,7 +21,7 @@ class Screen:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self.console = Console(file=sys.stderr, highlight=False)
         self._began = time.monotonic()
@@ -30,7 +30,7 @@ class Screen:
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[left]}"),
             console=self.console,
             transient=True,
             disable=not self._live,
@@ -50,22 +50,18 @@ class Screen:
         """Say what is being done now."""
         self.console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {text}")
 
-    def expect(self, total_s: float) -> None:
-        """Say how many seconds of load the command will make: the length of the bar."""
-        self._task = self._progress.add_task("", total=total_s, rate="")
-
-    def load(self, label: str, done_s: float, rate_rps: float, errors: int) -> None:
-        """Show the load of this moment.
-
-        Args:
-            label: which trial it is.
-            done_s: seconds of load so far, of all trials.
-            rate_rps: requests per second in the last second.
-            errors: failed requests in the last second.
-        """
-        if self._task is not None:
-            failed = f"  [red]{errors} errors[/red]" if errors else ""
-            self._progress.update(self._task, description=label, completed=done_s, rate=f"{rate_rps:,.0f}/s{failed}")
+    def load(self, label: str, done_s: float, left_s: float, rate_rps: float, errors: int) -> None:
+        """Show the load of this moment; see :class:`lvsbench.bench.Watcher`."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=None, rate="", left="")
+        self._progress.update(
+            self._task,
+            description=label,
+            completed=done_s,
+            total=done_s + left_s,
+            rate=f"{rate_rps:,.0f}/s" + (f"  [red]{errors} errors[/red]" if errors else ""),
+            left=f"{duration(left_s)} left",
+        )
 
     def plan(self, mode: Mode, rows: Sequence[Row], *, err: bool = False) -> None:
         """Print what a mode needs: on stdout, or on stderr where it is only part of a question."""
@@ -107,3 +103,10 @@ class Screen:
                 colour = "red" if item["verdict"] == "error" else "yellow"
                 console.print(f"[{colour}]{item['verdict']}[/{colour}]  {escape(item['text'])}")
         console.print(f"{folder.page}", soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as ``2:05``, or ``1:02:05``: minutes and seconds, rounded."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

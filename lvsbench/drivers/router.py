@@ -1,4 +1,4 @@
-"""Router: straight to a real server, by way of the director, which only forwards. What a director costs without IPVS."""
+"""Router: straight to a real server, by way of a director that only forwards. What a director costs without IPVS."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _way_there(cluster: Cluster, server: Node) -> Route | None:
     if shared is None:
         raise UsageError(
             f"ROUTER: the client shares no segment with {director.name}",
-            answer=f"Requests to {server.name} must pass the director, so the director must be the client's gateway, and"
-            " a gateway is reached on a segment of one's own.",
+            answer=f"Requests to {server.name} must pass the director, so the director must be the client's gateway,"
+            " and a gateway is reached on a segment of one's own.",
             advice="Leave it out, or measure from a client on a segment of the director's.",
         )
     found = client.on(shared)

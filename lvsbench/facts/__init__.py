@@ -102,7 +102,7 @@ class State:
         return any(link.interface == interface for link in self.links)
 
     def with_depends_of(self, earlier: State) -> State:
-        """Return the state with what an earlier one says that modules depend on: that is in files, and costly to ask."""
+        """Return the state with what an earlier one says that modules depend on: it is in files, and costly to ask."""
         depends = {name: text for name, text in earlier.raw.items() if name.startswith(_DEPENDS)}
         return replace(self, depends=earlier.depends, raw={**self.raw, **depends})
 

@@ -1,8 +1,8 @@
 """What the controller and the load agent say to each other: one JSON object a line.
 
 For each trial the controller sends one :class:`LoadSpec`. The agent sends events: ``ready``, then once it has the spec
-``started``, a ``tick`` each second, at the end ``samples`` in chunks and ``finished``, and then it is ``ready`` again; or
-``failed`` at any time, after which nothing follows.
+``started``, a ``tick`` each second, at the end ``samples`` in chunks and ``finished``, and then it is ``ready`` again;
+or ``failed`` at any time, after which nothing follows.
 """
 
 from __future__ import annotations

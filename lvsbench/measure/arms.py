@@ -98,21 +98,17 @@ def _swept(mode: str, sweep: Sweep) -> Iterator[Arm]:
                 yield arm.model_copy(update={"object": value, "path": path, "body_bytes": size})
 
 
-def shares_set_up(one: Arm, other: Arm) -> bool:
-    """Whether the cluster is set up alike for two arms, so that it need not be put back between them.
+def set_up_of(arm: Arm) -> tuple[str, bool, int | None]:
+    """Return what the cluster must be set up for: arms in which it is equal can share a set-up.
 
-    The two arms of an A/A run are to differ by all that two modes differ by without being different: they do not.
+    The two arms of an A/A run do not: they are to differ by all that two modes differ by without being different.
     """
-    return (one.mode, one.again, one.real_servers) == (other.mode, other.again, other.real_servers)
+    return arm.mode, arm.again, arm.real_servers
 
 
 def groups(arms: Iterable[Arm]) -> list[list[Arm]]:
     """Return the arms in groups that share a set-up."""
-    found: list[list[Arm]] = []
+    found: dict[tuple[str, bool, int | None], list[Arm]] = {}
     for arm in arms:
-        group = next((group for group in found if shares_set_up(group[0], arm)), None)
-        if group is None:
-            found.append([arm])
-        else:
-            group.append(arm)
-    return found
+        found.setdefault(set_up_of(arm), []).append(arm)
+    return list(found.values())

@@ -2,7 +2,7 @@
 
 One long-lived channel a node carries all readings. The controller sets the pace: it sends a line, the node answers with
 one reading. So readings fall where they are wanted (at the edges of the window, too), a node starts one process for the
-whole trial, which sleeps in between, and it ends by itself when the controller is gone.
+whole run, which sleeps in between, and it ends by itself when the controller is gone.
 
 Counters only ever grow; what happened in a window is the difference between its edges, interpolated between the two
 readings around each edge.
@@ -30,7 +30,7 @@ _READ = " ".join(
     f'while ((getline line < "{name}") > 0) print line; close("{name}"); print end;'
     for name in ("/proc/stat", "/proc/net/dev", "/proc/net/ip_vs_stats_percpu")
 )
-# One awk for the whole trial: a reading by three short processes took 25 ms of a lab director's CPU, by awk 3
+# One awk for the whole run: a reading by three short processes took 25 ms of a lab director's CPU, by awk 3
 # (measured). A file that is not there reads as empty. mawk waits for a full buffer of input unless told otherwise.
 # Source: mawk(1), -W interactive.
 SCRIPT = f"""\
@@ -95,7 +95,7 @@ def cpu_source(node: Node) -> str:
 
 
 class Sampler:
-    """Reads several nodes at given times, in a thread of its own, from ``start`` to ``stop``.
+    """Reads several nodes at given times, in a thread of its own, from ``start`` to ``stop``; as often as wanted.
 
     Args:
         shells: the shells of the nodes to read.
@@ -117,9 +117,7 @@ class Sampler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._end()
         for process in self._processes.values():
             process.close()
 
@@ -130,6 +128,8 @@ class Sampler:
             zero_s: t = 0, on this process's monotonic clock.
             at_s: when to read, in seconds since t = 0, ascending.
         """
+        self._readings = []
+        self._stopped.clear()
         self._thread = threading.Thread(target=self._read_all, args=(zero_s, at_s), name="sampler", daemon=True)
         self._thread.start()
 
@@ -139,12 +139,15 @@ class Sampler:
         Raises:
             NodeLost: a node did not answer.
         """
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._end()
         if self.error is not None:
             raise self.error
         return self._readings
+
+    def _end(self) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _read_all(self, zero_s: float, at_s: Sequence[float]) -> None:
         try:

@@ -11,8 +11,8 @@ from lvsbench.cluster import Cluster, Node
 from lvsbench.load.control import Agent
 from lvsbench.load.wire import Event, Finished, LoadSpec, Started, Tick
 from lvsbench.measure.sampler import Sampler
+from lvsbench.measure.warmup import leave_out
 from lvsbench.results import Arm, Generator, Samples, Trial
-from lvsbench.shell import Shells
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,20 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a trial came to: its record, every request, and the rows for ``timeseries.csv``."""
+    """What a trial came to: its record, every request, the rows for ``timeseries.csv``, and when there was load.
+
+    ``began_s`` and ``ended_s`` are on this process's monotonic clock.
+    """
 
     trial: Trial
     samples: Samples
     rows: list[dict[str, object]]
+    began_s: float
+    ended_s: float
 
 
-def measure(
-    shells: Shells,
-    cluster: Cluster,
-    agent: Agent,
-    spec: LoadSpec,
-    place: Place,
-    tell: Callable[[Tick], None],
-) -> Measured:
-    """Make the load of one trial and read the counters of the director and the real servers meanwhile.
+def measure(sampler: Sampler, agent: Agent, spec: LoadSpec, place: Place, tell: Callable[[Tick], None]) -> Measured:
+    """Make the load of one trial, read counters meanwhile, and find where in its window the warm-up ends.
 
     Raises:
         NodeLost: a node, or the agent, stopped answering.
@@ -49,20 +47,20 @@ def measure(
     """
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     zero_s = 0.0
-    with Sampler(shells, _sampled(cluster)) as sampler:
 
-        def hear(event: Event) -> None:
-            nonlocal zero_s
-            if isinstance(event, Started):
-                zero_s = time.monotonic()
-                sampler.start(zero_s, reading_times(spec.warmup_s, spec.duration_s))
-            elif isinstance(event, Tick):
-                if sampler.error is not None:
-                    raise sampler.error
-                tell(event)
+    def hear(event: Event) -> None:
+        nonlocal zero_s
+        if isinstance(event, Started):
+            zero_s = time.monotonic()
+            sampler.start(zero_s, reading_times(spec.warmup_s, spec.duration_s))
+        elif isinstance(event, Tick):
+            if sampler.error is not None:
+                raise sampler.error
+            tell(event)
 
-        samples, finished = agent.run(spec, hear)
-        rows = [reading.row(place.number, zero_s) for reading in sampler.stop()]
+    every, finished = agent.run(spec, hear)
+    rows = [reading.row(place.number, zero_s) for reading in sampler.stop()]
+    samples, cut = leave_out(every)
     inside = samples.ended_in_window()
     trial = Trial(
         number=place.number,
@@ -70,14 +68,16 @@ def measure(
         mode=place.arm.mode,
         arm=place.arm.label,
         rate=spec.rate,
+        cut_s=round(cut.cut_s, 6),
+        steady=cut.steady,
         started=started,
-        window_s=(finished.begin_s, finished.end_s),
+        window_s=(finished.begin_s + cut.cut_s, finished.end_s),
         samples=f"samples-{place.number:03d}-{place.arm.mode}.npz",
         requests=int(inside.sum()),
         errors=int((samples.error[inside] != 0).sum()),
         generator=_generator(finished),
     )
-    return Measured(trial, samples, rows)
+    return Measured(trial, samples, rows, zero_s, zero_s + finished.end_s)
 
 
 def reading_times(warmup_s: float, duration_s: float) -> list[float]:
@@ -86,7 +86,7 @@ def reading_times(warmup_s: float, duration_s: float) -> list[float]:
     return sorted({*(float(second) for second in range(int(total_s) + 1)), warmup_s, total_s})
 
 
-def _sampled(cluster: Cluster) -> list[tuple[Node, str]]:
+def sampled(cluster: Cluster) -> list[tuple[Node, str]]:
     """Return the nodes to read, each with its interface to the VIP's segment (or its first)."""
     nodes = [cluster.director, *cluster.real_servers]
     return [(node, (node.on(cluster.vip_segment) or next(iter(node.links.items())))[0]) for node in nodes]

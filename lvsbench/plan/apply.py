@@ -15,22 +15,19 @@ from lvsbench.plan.plan import Plan
 from lvsbench.shell import Shell, in_parallel
 
 
-def snapshot(shells: Mapping[str, Shell], plan: Plan | None = None) -> dict[str, State]:
+def snapshot(shells: Mapping[str, Shell], *plans: Plan) -> dict[str, State]:
     """Read the state of all nodes in parallel, one round trip each.
 
     Args:
         shells: by node.
-        plan: what is going to be done, if anything: the dependencies of its modules are read too.
+        plans: what is going to be done, if anything: the dependencies of their modules are read too.
 
     Raises:
         NodeError: a node could not be read.
     """
-    return in_parallel(
-        {
-            name: partial(read, shell, plan.modules(name) if plan else (), looks=plan is not None and plan.looks)
-            for name, shell in shells.items()
-        }
-    )
+    looks = any(plan.looks for plan in plans)
+    modules = {name: dict.fromkeys(module for plan in plans for module in plan.modules(name)) for name in shells}
+    return in_parallel({name: partial(read, shell, modules[name], looks=looks) for name, shell in shells.items()})
 
 
 def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str, State]:

@@ -1,0 +1,23 @@
+"""Who is told how a command comes along."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Who is told how a command comes along."""
+
+    def stage(self, text: str) -> None:
+        """Hear what is being done now."""
+
+    def load(self, label: str, done_s: float, left_s: float, rate_rps: float, errors: int) -> None:
+        """Hear how the load goes, about once a second.
+
+        Args:
+            label: which trial it is.
+            done_s: how long the run has taken so far.
+            left_s: how long it will still take, set-ups included, by what it took so far.
+            rate_rps: requests per second in the last second.
+            errors: failed requests in the last second.
+        """
