@@ -22,7 +22,7 @@ def plan(cluster: Cluster) -> Plan:
         cluster,
         (
             Step(
-                "the director has IPVS, forwards, and sends no redirects",
+                "the director has IPVS, forwards, and sends no redirects; replies go back through it",
                 (
                     *ipvs_modules(cluster),
                     *(
@@ -30,9 +30,9 @@ def plan(cluster: Cluster) -> Plan:
                         for director in cluster.directors
                     ),
                     *no_redirects(cluster),
+                    *ways,
                 ),
             ),
-            Step("replies go back through the director", tuple(ways)),
             Step("the service goes live", live(cluster, METHOD.flag)),
         ),
     )

@@ -77,7 +77,7 @@ def find(ends_s: npt.NDArray[np.float64], begin_s: float, end_s: float) -> Cut:
 def _second_half(means: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the middle of some batch means, half the width of their band, and by how much they change in all.
 
-    By medians, about Theil and Sen's line: a stall does not widen the band, and a load that still grows does not either.
+    By medians, about Theil and Sen's line: neither a stall nor a load that still grows widens the band.
     """
     first, second = np.triu_indices(len(means), 1)
     slope = float(np.median((means[second] - means[first]) / (second - first)))

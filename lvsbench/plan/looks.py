@@ -65,7 +65,7 @@ def read(shell: Shell, names: Iterable[str] = (), *, looks: bool = False) -> Sta
 
 
 def commands(names: Iterable[str] = (), *, looks: bool = False) -> dict[str, str]:
-    """Return the commands whose answers make a state: those of a snapshot, and with ``looks`` those of :data:`LOOKS`."""
+    """Return the commands whose answers make a state: a snapshot, with ``looks`` what is in :data:`LOOKS` too."""
     found = facts.snapshot_commands(names)
     return found | {_PREFIX + name: command for name, command in LOOKS.items()} if looks else found
 

@@ -133,6 +133,7 @@ def _box(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of the headline table; the modes of a row share one unit."""
     ratios = {(item["mode"], item["metric"]): item for item in report["comparisons"]}
+    open_loop = any(of["service_s"] is not None for of in report["modes"].values())
     rows = []
     for heading, where, unit, metric in _ROWS:
         if any(of[where[0]] is None for of in report["modes"].values()):
@@ -150,7 +151,7 @@ def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
             }
             for mode, item in found.items()
         }
-        heading = heading.replace("Latency", "Response time") if report["asked"]["rate"] is not None else heading
+        heading = heading.replace("Latency", "Response time") if open_loop else heading
         rows.append({"heading": heading, "unit": name, "cells": cells})
     return rows
 

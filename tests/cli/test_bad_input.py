@@ -48,6 +48,10 @@ def test_topology(lvsbench: Lvsbench, tmp_path: Path, typo: str, how: str) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["run", "--mode", "dr", "--sweep", "speed=1,2"], "rate, users, object, real-servers"),
+        (["run", "--mode", "dr", "--sweep", "rate=5"], "1 values; it takes 2 to 100"),
+        (["run", "--mode", "dr", "--search", "p99=20"], "'p99=20' is no limit"),
+        (["run", "--mode", "dr", "--search", "p99=20ms", "--aa"], "one of them at a time"),
         (["run", "--mode", "drr"], "'drr' is not one of 'nat', 'dr', 'tun', 'router', 'direct', 'all'"),
         (["run"], "Missing option '--mode'"),
         (["run", "--mode", "dr", "--object", "64q"], "'64q' is neither a size like 64k or 1m nor a path"),

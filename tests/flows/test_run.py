@@ -105,27 +105,44 @@ def test_all_modes(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> No
 
 
 # The other clients: what is not here is in tests/load, or in the other flows, whose client is raw.
-@pytest.mark.parametrize(("client", "connections"), [("fast", "per-request"), ("requests", "keepalive")])
-def test_direct(lvsbench: Lvsbench, tmp_path: Path, client: str, connections: str) -> None:
-    """Without a director each client loads both real servers without an error, and nothing goes through it."""
-    done = lvsbench("run", "--mode", "direct", "--object", "4k", *SHORT, "--client", client, "--connections",
+@pytest.mark.parametrize(
+    ("mode", "client", "connections"), [("direct", "fast", "per-request"), ("router", "requests", "keepalive")]
+)
+def test_controls(
+    lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path, mode: str, client: str, connections: str
+) -> None:
+    """Without IPVS each client loads both real servers without an error, past the director or through it."""
+    before = snapshot()
+    done = lvsbench("run", "--mode", mode, "--object", "4k", *SHORT, "--client", client, "--connections",
                     connections, "--json", "--out", tmp_path)  # fmt: skip
-    direct = json.loads(done.stdout)["modes"]["direct"]
-    assert direct["proof"]["ok"], direct["proof"]["problems"]
-    assert direct["errors"] == 0
-    assert min(direct["served"].values()) > 25
-    assert direct["director"]["cpu_s_per_request"]["value"] is None
+    control = json.loads(done.stdout)["modes"][mode]
+    assert control["proof"]["ok"], control["proof"]["problems"]
+    assert control["errors"] == 0
+    assert min(control["served"].values()) > 25
+    through = control["director"]["tx_bytes_per_request"]["value"]
+    assert through is None if mode == "direct" else through > 4096
+    assert control["proof"]["ipvs_in_bytes"] == 0
+    assert differences(before, snapshot()) == []
 
 
 def test_an_interrupt_restores_first(
     lvsbench: Lvsbench, environment: dict[str, str], snapshot: Snapshot, tmp_path: Path
 ) -> None:
-    """After Ctrl-C every host is as it was, run.json says interrupted, and the exit status is 130."""
+    """After Ctrl-C every host is as it was, the report has what was measured and says so, the exit status is 130."""
     before = snapshot()
     process = start_run(environment, tmp_path, *ALL)
-    wait_for(process, "load")
+    wait_for(process, "trial 2 of 6")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert differences(before, snapshot()) == []
-    assert only_run(tmp_path).load().state == "interrupted"
+    folder = only_run(tmp_path)
+    run = folder.load()
+    assert run.state == "interrupted"
+    assert run.restored is not None
+    assert run.restored.verified
+    report = json.loads(folder.report.read_text())
+    said = {item["code"]: item["text"] for item in report["validity"]}
+    assert f"{len(run.trials)} of 6 trials" in said["run-finished"]
+    assert len(report["modes"]) == len(run.trials) == 1
+    assert folder.page.exists()
     assert "Nothing to restore" in lvsbench("restore", "--out", tmp_path).stdout

@@ -56,7 +56,7 @@ def trial(server: Server, path: str, **fields: Any) -> tuple[Samples, Finished, 
 
 
 def test_one_agent_makes_one_trial_after_the_other(server: Server) -> None:
-    """Each trial of an agent is made from scratch: what it counts is its own, and the pace of the agent's start is gone."""
+    """Each trial of an agent is made from scratch: what it counts is its own."""
     spec = LoadSpec(targets=(f"127.0.0.1:{server.port}",), path="/body", users=2, warmup_s=0.1, duration_s=0.3)
     found = []
     with Agent(LocalShell("client"), sys.executable) as agent:

@@ -67,7 +67,7 @@ def test_a_stall_is_no_warm_up(at_s: float, ramp: bool, seed: int) -> None:
 
 
 def test_nothing_to_look_at() -> None:
-    """A window without a request, with one, and one in which all end at once, are cut nowhere or in their first half."""
+    """A window without a request, with one, and one in which all end at once, have a cut in their first half."""
     for when in (np.zeros(0), np.array([5.0]), np.full(1000, 5.0)):
         assert find(when, 0.0, 10.0).cut_s <= 5.0
 
