@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from lvsbench.facts import State, ipvs
-from lvsbench.plan.change import Change, when
+from lvsbench.plan.change import Change, take_away, when
 from lvsbench.plan.settings import ABSENT
 
 # ipvsadm would load ip_vs only to find it empty.
@@ -62,10 +62,8 @@ class IpvsService:
         new = self.service
         do = [_command("-A", new, "-s", new.scheduler, *new.options)]
         do += [_set("-a", new, destination) for destination in new.destinations]
-        there = f"{_PRESENT} && {_listed(f'-A {_selector(new)} ')}"
-        return Change(
-            self.node, self.what, ABSENT, self.wanted, self.reason, tuple(do), (when(there, _command("-D", new)),)
-        )
+        undo = when(_PRESENT, take_away(_command("-D", new), _listed(f"-A {_selector(new)} ")))
+        return Change(self.node, self.what, ABSENT, self.wanted, self.reason, tuple(do), (undo,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lvsbench.errors import NodeError
 from lvsbench.facts import State, routes, sysctls
-from lvsbench.plan.change import Change, when
+from lvsbench.plan.change import Change, take_away, when
 
 ABSENT = "absent"
 
@@ -113,7 +113,7 @@ class Address:
             return None
         add = f"ip addr add {self.address} dev {shlex.quote(self.interface)}"
         delete = f"ip addr del {self.address} dev {shlex.quote(self.interface)}"
-        undo = (when(holds(self.interface, self.address), delete),) if self.present else self._put_back(seen)
+        undo = (take_away(delete, holds(self.interface, self.address)),) if self.present else self._put_back(seen)
         before = "present" if found else ABSENT
         do = add if self.present else delete
         return Change(self.node, self.what, before, self.wanted, self.reason, (do,), undo)
@@ -194,7 +194,7 @@ class Route:
         if not rivals:
             find = f"ip -4 -o route show table main exact {self.destination}"
             there = f"{find} | grep -qF -e {shlex.quote(f'{self.wanted} ')}"
-            return self._change(ABSENT, f"ip route add {way}", when(there, f"ip route del {way}"))
+            return self._change(ABSENT, f"ip route add {way}", take_away(f"ip route del {way}", there))
         old = rivals[0]
         if old.via == self.via and old.interface == self.interface:
             return None

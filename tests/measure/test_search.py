@@ -30,7 +30,7 @@ def hunted(
 
 @given(st.floats(LOWEST_RATE, HIGHEST_RATE / 4), st.floats(0.01, 0.5), st.floats(1, 1e5))
 def test_it_finds_the_capacity(capacity: float, resolution: float, first: float) -> None:
-    """The rate found is carried, the next one is not, and both are as close as asked for, wherever the search begins."""
+    """The rate found is carried, the next one is not, and both are as close as asked for, from wherever it begins."""
     hunt, tried = hunted(capacity, Search(p99_s=0.02, resolution=resolution, most_trials=60), first)
     if hunt.rate is None:
         assert min(rate for rate, _, _ in tried) < 2 * LOWEST_RATE
