@@ -121,7 +121,9 @@ class Session:
                     spec = self._spec(arm, rate)
                     place = Place(len(self._record.trials) + 1, len(found.probes) + 1, arm)
                     measured = self._trial(place, label, spec)
-                    carried, why = search.judge(asked.search, rate, measured.samples, measured.trial.generator)
+                    carried, why = search.judge(
+                        asked.search, rate, measured.samples, measured.trial.generator, asked.arrivals
+                    )
                     hunt.tell(carried)
                     found.probes.append(Probe(trial=place.number, rate=rate, step=step, carried=carried, why=why))
                     found.rate, found.above, found.resolved = hunt.rate, hunt.above, hunt.resolved

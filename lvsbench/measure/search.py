@@ -125,7 +125,9 @@ class Hunt:
         return self.above is not None and self.above <= low * (1 + self._asked.resolution) * (1 + 1e-9)
 
 
-def judge(asked: Search, rate: float, samples: Samples, generator: Generator) -> tuple[bool, str]:
+def judge(
+    asked: Search, rate: float, samples: Samples, generator: Generator, arrivals: str = "constant"
+) -> tuple[bool, str]:
     """Say whether a trial carried its rate within the limits, and what spoke against it, or what was seen.
 
     A percentile is that of the response times, of however few requests there are: a search that asks for more than its
@@ -136,6 +138,7 @@ def judge(asked: Search, rate: float, samples: Samples, generator: Generator) ->
         rate: requests per second that were offered.
         samples: of the trial.
         generator: how the load generator fared.
+        arrivals: ``constant`` or ``poisson``.
     """
     begin_us, end_us = samples.window_us
     window_s = (end_us - begin_us) / 1e6
@@ -143,7 +146,9 @@ def judge(asked: Search, rate: float, samples: Samples, generator: Generator) ->
     good = int((ended & (samples.error == 0)).sum())
     failed = int(ended.sum()) - good
     against = []
-    if good / window_s < CARRIED * rate:
+    # Random arrivals are as many as were drawn.
+    due = rate * window_s if arrivals == "constant" else float(samples.started_in_window().sum())
+    if good < CARRIED * due:
         against.append(f"{good / window_s:,.0f} of {rate:,.0f} requests/s answered")
     if failed > asked.errors * max(1, int(ended.sum())):
         against.append(f"{failed:,} of {int(ended.sum()):,} requests failed")

@@ -21,7 +21,7 @@ from lvsbench.results import SCHEMA, RunFolder
 
 # What makes two runs different experiments, by the name that --allow takes. Tools that only set a mode up, and how long
 # a window was, do not.
-_ASKED = ("object", "connections", "client", "users", "rate", "arrivals", "scheduler")
+_ASKED = ("object", "connections", "client", "users", "rate", "arrivals", "scheduler", "sweep", "search")
 _ENVIRONMENT = ("kernel", "machine", "system", "cpus", "cpu", "memory", "mtu", "web_server")
 NAMES = ("topology", *_ASKED, "cpu_plan", *_ENVIRONMENT)
 METRIC_WORDS = {
@@ -120,7 +120,8 @@ def compare(reference: RunFolder, run: RunFolder, allow: Collection[str] = ()) -
         UsageError: they differ in something that was not allowed, or have no mode in common.
         ResultsError: a folder is damaged.
     """
-    old, new = frames.read(reference), frames.read(run)
+    whole = frames.read(reference), frames.read(run)
+    old, new = whole
     found = differences(old, new)
     refused = [each for each in found if each.name not in allow]
     if refused:
@@ -130,6 +131,12 @@ def compare(reference: RunFolder, run: RunFolder, allow: Collection[str] = ()) -
             answer="\n".join(str(each) for each in refused),
             advice=f"If this very difference is the question: {names}",
         )
+    if old.run.asked.sweep is not None and new.run.asked.sweep is not None:
+        # Where both still carried the load.
+        point = min(old.headline_point, new.headline_point)
+        old, new = old.at(point), new.at(point)
+    else:
+        old, new = old.headline, new.headline
     modes = [mode for mode in old.modes if mode in new.modes]
     if not modes:
         raise UsageError(
@@ -138,7 +145,7 @@ def compare(reference: RunFolder, run: RunFolder, allow: Collection[str] = ()) -
         )
     vetoes = [
         f"{measured.run.run_id}: {item.text}"
-        for measured in (old, new)
+        for measured in whole
         for item in validity.judge(measured)
         if item.verdict == "error"
     ]

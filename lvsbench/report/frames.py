@@ -12,7 +12,7 @@ Whatever compares modes does so at one point: :attr:`Measured.headline`.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ import pandas as pd
 
 from lvsbench.cluster import Cluster, Mode
 from lvsbench.errors import ResultsError
+from lvsbench.report import counters
 from lvsbench.results import TIMESERIES, Run, RunFolder, Samples, Trial
 
 Floats = npt.NDArray[np.float64]
@@ -30,7 +31,6 @@ Latencies = npt.NDArray[np.uint32]
 MIN_BEYOND = 10
 """A percentile p of n requests is shown only where n (1 - p) is at least this."""
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-COUNTERS = TIMESERIES[3:]
 CARRIED = 0.98
 """A rate is carried where at least this share of it was answered."""
 CURVE_POINTS = 96
@@ -46,7 +46,8 @@ class Measured:
         cluster: the topology.
         trials: one row per trial in run order. Columns: number, block, mode (the name it is compared under), point
             (which value of the sweep; 0 without one; in a search 0 for what confirmed the rate found, otherwise -1),
-            offered_rps (NaN in a closed loop), begin_s, end_s, cut_s (warm-up that was found inside the asked window),
+            offered_rps and due_rps (what was asked for, and what random arrivals made of it; NaN in a closed loop),
+            begin_s, end_s, cut_s (warm-up that was found inside the asked window),
             steady (1, 0, or NaN where nobody looked), switch_s, requests, successes, errors, throughput_rps,
             latency_{p50,p90,p99,p999,max}_s, in an open loop service_{...}_s too (the latency less what went by before
             a user was free; NaN in a closed loop); of the director: cpu_s_per_request, cpu_busy (by the same source,
@@ -159,8 +160,8 @@ class Measured:
 
         Failed requests are not carried. A closed loop offers what is carried.
         """
-        of_mode = self.trials.groupby("mode")[["throughput_rps", "offered_rps"]].mean()
-        return ~(of_mode["throughput_rps"] < CARRIED * of_mode["offered_rps"]).reindex(self.modes)
+        of_mode = self.trials.groupby("mode")[["throughput_rps", "due_rps"]].mean()
+        return ~(of_mode["throughput_rps"] < CARRIED * of_mode["due_rps"]).reindex(self.modes)
 
     def of(self, mode: str, column: str) -> Floats:
         """Return a column of a mode's trials, shape (trials,), NaN where it was not measured."""
@@ -189,7 +190,7 @@ def read(folder: RunFolder) -> Measured:
     latencies: dict[tuple[str, int], list[Latencies]] = {}
     failures: dict[int, dict[str, int]] = {}
     for trial in run.trials:
-        arm, point = run.arm(trial.arm), point_of(run, trial)
+        arm, point = run.arm(trial.arm), run.point_of(trial)
         name, used = arm.name, cluster.with_real_servers(arm.real_servers)
         samples = folder.samples(trial)
         inside = samples.ended_in_window()
@@ -198,10 +199,10 @@ def read(folder: RunFolder) -> Measured:
         timed = samples.started_in_window() & (samples.error == 0)
         ordered = np.sort(samples.latency_us[timed])
         latencies.setdefault((name, point), []).append(ordered)
-        rate = offered(run, trial)
+        rate = run.offered(trial)
         service = None if rate is None else np.sort((samples.latency_us - samples.queued_us)[timed])
         failures[trial.number] = _count_errors(samples, inside)
-        counters = {str(node): rows for node, rows in series[series["trial"] == trial.number].groupby("node")}
+        read = {str(node): rows for node, rows in series[series["trial"] == trial.number].groupby("node")}
         rows.append(
             {
                 "number": trial.number,
@@ -209,11 +210,12 @@ def read(folder: RunFolder) -> Measured:
                 "mode": name,
                 "point": point,
                 "offered_rps": float("nan") if rate is None else rate,
+                "due_rps": _due(run, trial, samples, rate),
                 **_of_trial(trial),
                 **_of_samples(trial, samples, inside, good, list(cluster.service.real_servers)),
                 **_of_latency("latency", ordered),
                 **_of_latency("service", service),
-                **_of_nodes(trial, used, counters, successes, cpu_count(run, cluster.director.name)),
+                **counters.of_nodes(trial, used, read, successes, counters.cpu_count(run, cluster.director.name)),
             }
         )
         seconds.append(_seconds(trial, samples).assign(mode=name, point=point))
@@ -222,25 +224,11 @@ def read(folder: RunFolder) -> Measured:
         cluster,
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=["number", "block", "mode", "point"]),
         pd.concat(seconds, ignore_index=True) if seconds else pd.DataFrame(columns=["number", "mode", "point"]),
-        _readings(series, run),
+        counters.readings(series, run),
         _curves(latencies),
         failures,
         folder.findings(),
     )
-
-
-def point_of(run: Run, trial: Trial) -> int:
-    """Return the point that a trial belongs to, as in the column of the same name."""
-    found = run.searches.get(trial.mode)
-    if run.asked.search is not None:
-        confirmed = found is not None and found.rate is not None and trial.number in found.confirmed
-        return 0 if confirmed else -1
-    return run.arm(trial.arm).point or 0
-
-
-def offered(run: Run, trial: Trial) -> float | None:
-    """Return the requests per second that a trial was offered; None in a closed loop."""
-    return trial.rate if trial.rate is not None else run.asked.rate
 
 
 def read_series(folder: RunFolder) -> pd.DataFrame:
@@ -273,6 +261,14 @@ def quantile(ordered: Latencies, percentile: float) -> float:
     if count * (1 - percentile) < MIN_BEYOND - 1e-6:
         return float("nan")
     return float(ordered[max(0, int(np.ceil(count * percentile - 1e-6)) - 1)]) / 1e6
+
+
+def _due(run: Run, trial: Trial, samples: Samples, rate: float | None) -> float:
+    """Return the requests per second that were due in a window: of random arrivals as many as were drawn."""
+    if rate is None:
+        return float("nan")
+    begin, end = trial.window_s
+    return rate if run.asked.arrivals == "constant" else float(samples.started_in_window().sum()) / (end - begin)
 
 
 def _of_trial(trial: Trial) -> dict[str, object]:
@@ -377,95 +373,3 @@ def _curves(latencies: dict[tuple[str, int], list[Latencies]]) -> pd.DataFrame:
         )
     columns = ["mode", "point", "percentile", "latency_s", "low_s", "high_s"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-
-
-# ------------------------------------------------------------------------------------------------------- counters
-
-
-def grown(t: Floats, counter: Floats, begin: float, end: float) -> float:
-    """Return by how much a counter grew in a window, linearly interpolated to the window's edges.
-
-    Args:
-        t: times of the readings, shape (n,), ascending.
-        counter: the readings, shape (n,).
-        begin: start of the window, on the same clock.
-        end: its end.
-
-    Returns:
-        NaN where the readings do not bracket the window (give or take one reading), or the counter went backwards: a
-        number that was mostly guessed is worse than none.
-    """
-    known = np.isfinite(counter)
-    t, counter = t[known], counter[known]
-    if len(t) < 2 or (np.diff(counter) < 0).any():
-        return float("nan")
-    step = float(np.diff(t).max())
-    if t[0] > begin + step or t[-1] < end - step:
-        return float("nan")
-    edges = []
-    for edge in (begin, end):
-        right = int(np.clip(np.searchsorted(t, edge), 1, len(t) - 1))
-        rate = (counter[right] - counter[right - 1]) / (t[right] - t[right - 1])
-        edges.append(float(counter[right - 1] + rate * (edge - t[right - 1])))
-    return edges[1] - edges[0]
-
-
-def _of_nodes(
-    trial: Trial, cluster: Cluster, counters: dict[str, pd.DataFrame], successes: int, cpus: int
-) -> dict[str, float]:
-    begin, end = trial.window_s
-
-    def growth(node: str, column: str) -> float:
-        rows = counters.get(node)
-        if rows is None:
-            return float("nan")
-        rows = rows.sort_values("t_s")
-        return grown(rows["t_s"].to_numpy(), rows[column].to_numpy(), begin, end)
-
-    def total(nodes: Iterable[str], column: str) -> float:
-        return sum((growth(node, column) for node in nodes), 0.0)
-
-    requests = successes or float("nan")
-    servers = [node.name for node in cluster.real_servers]
-    director = {
-        column: float("nan") if trial.mode == Mode.DIRECT else growth(cluster.director.name, column)
-        for column in COUNTERS
-    }
-    per_request = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "ipvs_in_bytes", "ipvs_out_bytes")
-    return {
-        "cpu_s_per_request": director["cpu_s"] / requests,
-        "cpu_busy": director["cpu_s"] / (end - begin) / cpus,
-        "guest_busy": director["guest_busy_s"] / (end - begin) / cpus,
-        "softirq": director["guest_softirq_s"] / (end - begin) / cpus,
-        **{f"{column}_per_request": director[column] / requests for column in per_request},
-        "rs_cpu_s_per_request": total(servers, "cpu_s") / requests,
-        "rs_tx_bytes_per_request": total(servers, "tx_bytes") / requests,
-    }
-
-
-def cpu_count(run: Run, node: str) -> int:
-    """Return how many CPUs a node has; 1 where that was not recorded."""
-    told = run.environment.get(node, {}).get("cpus", "")
-    return max(1, int(told)) if told.isascii() and told.isdigit() else 1
-
-
-def _readings(series: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """Turn counters into rates between successive readings of the same trial and node."""
-    ordered = series.sort_values(["trial", "node", "t_s"], ignore_index=True)
-    groups = ordered.groupby(["trial", "node"])
-    before = groups[["t_s", "cpu_s"]].shift()
-    elapsed = ordered["t_s"] - before["t_s"]
-    cpus = ordered["node"].map(lambda node: cpu_count(run, node))
-    known = pd.DataFrame(
-        {
-            "number": ordered["trial"],
-            "mode": ordered["trial"].map({trial.number: run.arm(trial.arm).name for trial in run.trials}),
-            "point": ordered["trial"].map({trial.number: point_of(run, trial) for trial in run.trials}),
-            "block": ordered["trial"].map({trial.number: trial.block for trial in run.trials}),
-            "node": ordered["node"],
-            "t_s": (ordered["t_s"] + before["t_s"]) / 2,
-            "cpu_busy": (ordered["cpu_s"] - before["cpu_s"]) / elapsed / cpus,
-        }
-    )
-    # Readings of a trial that was interrupted have no trial in run.json.
-    return known[known["t_s"].notna() & known["mode"].notna() & (elapsed > 0)].reset_index(drop=True)

@@ -130,7 +130,7 @@ def load_achieved(measured: Measured) -> Judgement:
         users = measured.run.asked.users
         return Judgement("load-achieved", "ok", f"closed loop: {users} users, each waits for its response")
     trials = measured.trials
-    share = float((trials["throughput_rps"] / trials["offered_rps"]).min()) if len(trials) else 0.0
+    share = float((trials["throughput_rps"] / trials["due_rps"]).min()) if len(trials) else 0.0
     told = " and ".join(f"{rate:,.0f}" for rate in dict.fromkeys(trials["offered_rps"])) if len(trials) else ""
     verdict: Word = "error" if share < ACHIEVED_ERROR else "warning" if share < ACHIEVED_WARNING else "ok"
     text = f"at least {share * 100:.1f} % of the offered {told} requests/s were carried"

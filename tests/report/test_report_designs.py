@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from lvsbench.report import build, frames
+from lvsbench.errors import UsageError
+from lvsbench.report import build, comparison, frames
 from lvsbench.report.page import page
 
 
@@ -125,3 +126,18 @@ def test_runs_from_before_there_were_arms_are_read(tmp_path):
     old = build(folder)
     assert (old["modes"], old["comparisons"]) == (new["modes"], new["comparisons"])
     assert (old["sweep"], old["search"], old["aa"]) == (None, None, None)
+
+
+def test_two_sweeps_are_compared_where_both_carry_the_load(tmp_path):
+    """Of two equal sweeps the last value that both carried is compared; another sweep is another experiment."""
+    small = {"blocks": 3, "requests": 1000, "window_s": 1.0, "warmup_s": 0.5, "modes": ("dr",)}
+    one, other, third = (
+        synthetic.make(tmp_path / name, sweep=sweep, seed=seed, **small)
+        for name, sweep, seed in (("a", "rate=200,400,1200", 1), ("b", "rate=200,400,1200", 2), ("c", "rate=1,2", 3))
+    )
+    found = comparison.compare(one, other)
+    throughput = next(each for each in found["comparisons"] if each["metric"] == "throughput_rps")
+    assert throughput["before"] == pytest.approx(400, rel=0.05)
+    assert throughput["trials"] == 3
+    with pytest.raises(UsageError, match="different experiments"):
+        comparison.compare(one, third)

@@ -10,7 +10,7 @@ import pytest
 import synthetic
 
 from lvsbench.errors import ResultsError
-from lvsbench.report import frames
+from lvsbench.report import counters, frames
 
 
 def raw(folder, trial):
@@ -21,7 +21,7 @@ def raw(folder, trial):
         return latency / 1e6, (file["start_us"][good].astype(float) + latency) / 1e6
 
 
-def counters(folder, trial, node, column):
+def counter_of(folder, trial, node, column):
     """Return times and readings of one counter, straight from the file."""
     with (folder.path / "timeseries.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if int(r["trial"]) == trial.number and r["node"] == node]
@@ -51,10 +51,10 @@ def test_costs_per_request_are_interpolated_to_the_window(folder, measured):
     }  # fmt: skip
     for trial, (_, row) in zip(measured.run.trials[:4], measured.trials.iterrows(), strict=False):
         for name, column in columns.items():
-            t, reading = counters(folder, trial, "director", column)
+            t, reading = counter_of(folder, trial, "director", column)
             wanted = np.diff(np.interp(trial.window_s, t, reading))[0] / row["successes"]
             assert row[name] == pytest.approx(wanted, rel=1e-9)
-        t, reading = counters(folder, trial, "director", "cpu_s")
+        t, reading = counter_of(folder, trial, "director", "cpu_s")
         assert row["cpu_busy"] == pytest.approx(np.diff(np.interp(trial.window_s, t, reading))[0] / 6, rel=1e-9)
 
 
@@ -71,7 +71,7 @@ def test_seconds_add_up_to_the_raw_requests(folder, measured):
 def test_readings_are_rates_between_counters(folder, measured):
     """A reading is the counter's growth over the time between two readings of the same trial and node."""
     trial = measured.run.trials[1]
-    t, busy = counters(folder, trial, "director", "cpu_s")
+    t, busy = counter_of(folder, trial, "director", "cpu_s")
     mine = measured.readings.query("number == @trial.number and node == 'director'")
     assert mine["cpu_busy"].to_numpy() == pytest.approx(np.diff(busy) / np.diff(t))
     assert mine["t_s"].to_numpy() == pytest.approx((t[1:] + t[:-1]) / 2)
@@ -107,7 +107,7 @@ def test_a_percentile_needs_ten_requests_beyond_it(count, p, known):
 def test_growth_is_linear_between_readings():
     """A window between readings gets its share of what grew there."""
     t = np.array([0.0, 1.0, 2.0, 3.0])
-    assert frames.grown(t, np.array([0.0, 10.0, 30.0, 30.0]), 0.5, 2.5) == pytest.approx(25.0)
+    assert counters.grown(t, np.array([0.0, 10.0, 30.0, 30.0]), 0.5, 2.5) == pytest.approx(25.0)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_growth_is_linear_between_readings():
 )
 def test_growth_that_would_be_guessed_is_not_given(t, counter):
     """A counter that went back, or was not read around the window, gives no number."""
-    assert math.isnan(frames.grown(np.array(t), np.array(counter), 0.0, 1.0))
+    assert math.isnan(counters.grown(np.array(t), np.array(counter), 0.0, 1.0))
 
 
 def test_direct_has_no_director(controlled):

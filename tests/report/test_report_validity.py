@@ -65,7 +65,7 @@ def other_mtu(measured):
 def swept(measured):
     """Call it a sweep whose one load nobody carried."""
     sweep = Sweep(name="rate", values=["9000"], numbers=[9000.0])
-    return with_asked(replace(measured, trials=measured.trials.assign(offered_rps=9000.0)), sweep=sweep)
+    return with_asked(replace(measured, trials=measured.trials.assign(offered_rps=9000.0, due_rps=9000.0)), sweep=sweep)
 
 
 FIRES = [
@@ -100,7 +100,12 @@ FIRES = [
         "error",
         "60 ms",
     ),
-    (validity.load_achieved, lambda m: with_column(m, "offered_rps", 1e6), "error", "1,000,000"),
+    (
+        validity.load_achieved,
+        lambda m: with_column(with_column(m, "offered_rps", 1e6), "due_rps", 1e6),
+        "error",
+        "1,000,000",
+    ),
     (validity.saturation, swept, "warning", "No load of this sweep"),
     (validity.ports, lambda m: with_column(m, "address_exhausted", 17), "error", "17 times"),
     (validity.ports, lambda m: with_column(m, "time_wait", 25_000), "warning", "25,000"),

@@ -1,0 +1,52 @@
+"""What a run leaves behind: the stored types, and the folder that holds them. Written once, read back anywhere.
+
+A run's folder is complete at every moment: ``run.json`` is replaced as a whole after each trial, samples are moved into
+place when they are whole, and the time series is appended line by line. A killed run therefore leaves valid files that
+say how far it came.
+
+Units: seconds in ``_s``, microseconds in ``_us``, bytes and packets as counted; times of day are UTC, ISO 8601.
+"""
+
+from lvsbench.results.folder import FINDINGS, TIMESERIES, RunFolder, find_run, new_run_id
+from lvsbench.results.samples import Samples
+from lvsbench.results.types import (
+    SCHEMA,
+    Arm,
+    Asked,
+    Found,
+    Generator,
+    Hop,
+    Probe,
+    Proof,
+    Restored,
+    Run,
+    Search,
+    State,
+    Sweep,
+    Swept,
+    Trial,
+)
+
+__all__ = [
+    "FINDINGS",
+    "SCHEMA",
+    "TIMESERIES",
+    "Arm",
+    "Asked",
+    "Found",
+    "Generator",
+    "Hop",
+    "Probe",
+    "Proof",
+    "Restored",
+    "Run",
+    "RunFolder",
+    "Samples",
+    "Search",
+    "State",
+    "Sweep",
+    "Swept",
+    "Trial",
+    "find_run",
+    "new_run_id",
+]
