@@ -36,6 +36,7 @@ class Screen:
             disable=not self._live,
         )
         self._task: TaskID | None = None
+        self._told = ""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -51,7 +52,12 @@ class Screen:
         self.console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {text}")
 
     def load(self, label: str, done_s: float, left_s: float, rate_rps: float, errors: int) -> None:
-        """Show the load of this moment; see :class:`lvsbench.bench.Watcher`."""
+        """Show the load of this moment; see :class:`lvsbench.bench.Watcher`. Once a trial where it is no terminal."""
+        if not self._live:
+            if label != self._told:
+                self.stage(f"{label}: {rate_rps:,.0f}/s, {duration(left_s)} left")
+            self._told = label
+            return
         if self._task is None:
             self._task = self._progress.add_task("", total=None, rate="", left="")
         self._progress.update(
