@@ -9,7 +9,8 @@ that a cut beyond half of the series means that it is too short).
 
 MSER cuts behind whatever is unlike the rest, wherever it is: behind a server's stall as well. That is no warm-up, and
 to leave it out would be to drop the very requests that tell of it. So nothing is cut from where the load first was, for
-three batches, what it was in the second half of the window: later unrest is part of what is measured.
+three batches, what it was in the second half of the window: later unrest is part of what is measured. What happens
+before there are three such batches cannot be told from a warm-up.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ MIN_LEFT = 5
 """Fewer batches than this have no standard error worth the name."""
 LEVEL = 3
 """So many batches in a row within the band of the second half are level."""
-BAND = 3.0
-"""Half the band's width, in standard deviations of the second half."""
+BAND = 4.0
+"""Half the band's width, in standard deviations of the second half, which twenty batches tell within a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
