@@ -40,12 +40,12 @@ class Sh:
 
     def script(self, text: str) -> int:
         """Run a script and return its status."""
-        # A read-only command stands in parentheses and may have several lines; everything else is one line each.
-        parts = [part for part in re.split(r"(?ms)^(\( .*? \))$\n", text) if part]
-        lines = [line for part in parts for line in ([part] if part.startswith("( ") else part.splitlines())]
+        # A read-only command stands in braces of its own and may have several lines; everything else is one line each.
+        parts = [part for part in re.split(r"(?ms)^(\{ .*?\n\})$\n(?=printf)", text) if part]
+        lines = [line for part in parts for line in ([part] if part.endswith("\n}") else part.splitlines())]
         try:
             for line in lines:
-                if found := re.fullmatch(r"(?s)\( (.*) \)", line):
+                if found := re.fullmatch(r"(?s)\{ (.*)\n\}", line):
                     self.status = self._answer(found.group(1))
                     continue
                 lexer = shlex.shlex(line, posix=True, punctuation_chars=True)

@@ -70,7 +70,7 @@ COMMANDS: Mapping[str, str] = {
 the kernel load a module."""
 
 # grep ends with 2 where one of the files is not there.
-PROC = "cd /proc && {{ grep -sHm {limit} . {files} || [ $? -eq 2 ]; }}".format(
+PROC = "( cd /proc && {{ grep -sHm {limit} . {files} || [ $? -eq 2 ]; }} )".format(
     limit=connections.LONGEST + 1,
     files=" ".join([*(file for files in FILES.values() for file in files), *(_SYS + path for path in _SYSCTLS)]),
 )

@@ -237,8 +237,8 @@ class Questions:
         self._mark = mark = secrets.token_hex(16)
         self.lines = [f"printf '\\n%s\\n' \"{mark}\"; printf '\\n%s\\n' \"{mark}\" >&2"]
         for name, command in commands.items():
-            # A subshell keeps a change of directory to itself, and gives a status for the whole of a command.
-            self.lines.append(f"( {command} )")
+            # No subshell: that would be a process for each. A command that changes the directory has one of its own.
+            self.lines.append(f"{{ {command}\n}}")
             self.lines.append(f"printf '\\n%s\\n' \"{mark} $? {name}\"; printf '\\n%s\\n' \"{mark} {name}\" >&2")
 
     def texts(self, result: Result) -> dict[str, str]:

@@ -14,7 +14,7 @@ ROUTING = (
     "</proc/net/stat/rt_cache; fi"
 )
 # Some kernels lack one or the other of the latter two.
-STACK = "cd /proc/net && { cat snmp netstat softnet_stat stat/rt_cache 2>/dev/null || [ -e snmp ]; }"
+STACK = "( cd /proc/net && { cat snmp netstat softnet_stat stat/rt_cache 2>/dev/null || [ -e snmp ]; } )"
 # Not ip_vs_stats: that one, and ipvsadm, are brought up to date every 2 s only, this one counts live.
 # Source: net/netfilter/ipvs/ip_vs_est.c:estimation_timer; ip_vs_ctl.c:ip_vs_stats_percpu_show.
 IPVS = "if [ -e /proc/net/ip_vs_stats_percpu ]; then cat /proc/net/ip_vs_stats_percpu; fi"

@@ -19,7 +19,7 @@ OPEN = {"net/tcp": ("01", "02"), "net/tcp6": ("01", "02")}
 
 # Each line bears the name of its table. A kernel without IPv6 has two tables only. A busy node has millions of
 # connections, and the sockets that listen come first. Source: net/ipv4/tcp_ipv4.c:tcp_get_idx.
-COMMAND = f"cd /proc && {{ grep -sm 20001 . {' '.join(TABLES)} || :; }}"
+COMMAND = f"( cd /proc && {{ grep -sm 20001 . {' '.join(TABLES)} || :; }} )"
 
 
 @dataclass(frozen=True, slots=True)

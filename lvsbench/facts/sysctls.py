@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from lvsbench.facts._text import Garbage
 
 # grep ends with 2 when a pattern of the shell matched no file: net/ipv4/vs is there only while ip_vs is loaded.
-COMMAND = "cd /proc/sys && { grep -s . net/ipv4/ip_forward net/ipv4/conf/*/* net/ipv4/vs/* || :; }"
+COMMAND = "( cd /proc/sys && { grep -s . net/ipv4/ip_forward net/ipv4/conf/*/* net/ipv4/vs/* || :; } )"
 
 CONF = "net/ipv4/conf"
 FORWARD = "net/ipv4/ip_forward"

@@ -45,7 +45,7 @@ LOOKS = MappingProxyType(
         "arptables": _if_tables("arp_tables_names", "arptables-legacy", _ARP_SAVED),
         "sockets": sockets.COMMAND,
         "ports": tunnels.COMMAND,
-        "parameters": f"cd /proc/sys && {{ grep -s . {PARAMETERS} || :; }}",
+        "parameters": f"( cd /proc/sys && {{ grep -s . {PARAMETERS} || :; }} )",
         "foreign": f"ls -d {FOREIGN} 2>/dev/null || :",
         "held": f"grep -o '@{HELD}$' /proc/net/unix || :",
     }
