@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _PLACE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>[^@:\s]+)(?::(?P<port>\d{1,5}))?")
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -25,8 +26,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Where requests come from; local is this machine.",
 )
 @click.option("--service", metavar="VIP:PORT", help="Which virtual service; by default that with most real servers.")
-@click.option("--key", type=_FILE, help="The key to log in with; by default those of ~/.ssh and of the agent.")
-@click.option("--known-hosts", type=_FILE, help="Where host keys are; by default ~/.ssh/known_hosts.")
+@click.option("--key", type=_EXISTING, help="The key to log in with; by default those of ~/.ssh and of the agent.")
+@click.option("--known-hosts", type=_EXISTING, help="Where host keys are; by default ~/.ssh/known_hosts.")
 @click.option("--jump", metavar="[USER@]HOST[:PORT]", help="Go through a jump host.")
 @click.option("--sudo", is_flag=True, help="Run commands by sudo -n.")
 @click.option("--name", help="The topology's name; by default from the director's.")

@@ -185,9 +185,9 @@ class _Draft:
             self._servers[name] = each
             if number == 1:
                 self.remarks["nodes", name] = (
-                    "Real servers, from the IPVS table. Guessed: the interfaces, named as the director's first. Not tried: "
-                    "ssh, as the director's, at the RIPs; addresses of a management network are better. Not known: "
-                    "gateway, if that matters."
+                    "Real servers, from the IPVS table. Guessed: the interfaces, named as the director's first. "
+                    "Not tried: ssh, as the director's, at the RIPs; addresses of a management network are better. "
+                    "Not known: gateway, if that matters."
                 )
 
     def add_client(self) -> None:
