@@ -175,7 +175,7 @@ class _Draft:
             segment = self._at(rip) or self._remote(rip)
             # Two real servers of one name: web1 of two domains.
             name = self._name(label if labels.count(label) == 1 else "", f"rs{number}")
-            mac = self._mac(macs.get(rip, "")) if self._near_director(rip) else {}
+            mac = self._mac(macs.get(rip, ""))
             ssh = self.found.director_ssh.model_copy(update={"host": str(rip)})
             self.nodes[name] = {
                 "role": "real-server",
@@ -251,7 +251,7 @@ class _Draft:
 
     def _fitting(self, address: IPv4Address, network: IPv4Network) -> IPv4Network:
         """Return a network for an address that overlaps none there is: the one given, or as wide as may be."""
-        prefixes = range(max(_USUAL_PREFIX, network.prefixlen), 33)
+        prefixes = range(_USUAL_PREFIX, 33)
         narrower = [IPv4Network((address, prefix), strict=False) for prefix in prefixes]
         free = [
             each for each in (network, *narrower) if not any(each.overlaps(other) for other in self.segments.values())
@@ -267,10 +267,6 @@ class _Draft:
     def _at(self, address: IPv4Address) -> str | None:
         """Return the segment that an address is in, None where there is none yet."""
         return next((name for name, network in self.segments.items() if address in network), None)
-
-    def _near_director(self, address: IPv4Address) -> bool:
-        links = self.nodes[self.director]["links"].values()
-        return self._at(address) in {link["segment"] for link in links}
 
     def _link(self, exam: Exam, segment: str, own: _Own) -> dict[str, str]:
         mac = next((link.mac for link in exam.state.links if link.interface == own.interface), "")
@@ -295,8 +291,8 @@ def _own(exam: Exam, vip: IPv4Address) -> list[_Own]:
     others = set(vips(exam))
     found: dict[IPv4Network, _Own] = {}
     for each in sorted(exam.state.addresses, key=lambda each: (each.address.ip in others, each.secondary)):
-        usable = each.interface in up and _INTERFACE.fullmatch(each.interface) and each.peer is None
-        if usable and each.address.ip != vip and each.address.network.prefixlen < 32:
+        usable = each.interface in up and _INTERFACE.fullmatch(each.interface)
+        if usable and each.address.ip != vip:
             found.setdefault(each.address.network, _Own(each.interface, each.address))
     return list(found.values())
 

@@ -17,6 +17,7 @@ from lvsbench.examine.describe import Found, describe
 from lvsbench.examine.discover import read_director, read_names
 from lvsbench.examine.exam import COMMANDS, examine
 from lvsbench.facts import ipvs, routes
+from lvsbench.facts.addresses import Address
 from lvsbench.facts.neighbours import Neighbour
 from lvsbench.facts.ways import Ask
 from lvsbench.shell import Result
@@ -165,6 +166,7 @@ def test_several_services() -> None:
             "-A -f 1 -s wlc",
             "-a -f 1 -r 192.168.127.20:0 -g -w 1",
             "-A -u 192.168.127.100:53 -s rr",
+            "-A -u 192.168.127.100:22 -s rr",
             "-A -t [2001:db8::1]:80 -s rr",
             "-A -t 192.168.127.100:0 -s rr -p 300",
             "-A -t 192.168.127.100:22 -s lc",
@@ -199,14 +201,14 @@ def test_destinations_left_out() -> None:
     to = "-a -t 192.168.127.100:80 -r"
     rules = (
         f"-A -t 192.168.127.100:80 -s rr\n{to} 192.168.127.20:8080 -m -w 0\n{to} 192.168.127.20:8081 -m -w 1\n"
-        f"{to} 127.0.0.1:80 -l -w 1\n{to} 192.168.127.10:80 -m -w 1\n{to} [2001:db8::2]:80 -i -w 1\n"
+        f"{to} 192.168.127.7:80 -l -w 1\n{to} 192.168.127.10:80 -m -w 1\n{to} [2001:db8::2]:80 -i -w 1\n"
     )
     found = of_lab(rules)
     service = described(found).service
     assert {name: (server.weight, server.port) for name, server in service.real_servers.items()} == {"rs1": (0, 8080)}
     said = comments(found)
     assert "Not taken: 192.168.127.20:8081, a second port of the same real server" in said
-    assert "Not taken: 127.0.0.1:80, since it is the director itself" in said
+    assert "Not taken: 192.168.127.7:80, since it is the director itself" in said
     assert "Not taken: 192.168.127.10:80, since it is the director itself" in said
     assert "Not taken: [2001:db8::2]:80, since it is IPv6" in said
 
@@ -282,6 +284,35 @@ def test_two_networks_on_one_interface() -> None:
     found = found_in(made, LAB)
     assert described(found).nodes["rs1"].links["eth0"].segment == "servers"
     assert "The director has 10.9.8.1/24 in it, on eth0 too" in comments(found)
+
+
+def test_address_of_its_own() -> None:
+    """The director's link has an address of its own, not the VIP of another service that comes before it."""
+    made = running(LAB, ForwardingMethod.DR)
+    director = made["director"]
+    director.interfaces["eth0"].addresses.insert(0, IPv4Interface("192.168.127.101/24"))
+    other = "-A -t 192.168.127.101:80 -s rr\n"
+    fill(director, f"{other}-A -t 192.168.127.100:80 -s rr\n-a -t 192.168.127.100:80 -r 192.168.127.20:80 -g -w 1")
+    assert described(found_in(made, LAB)).director.address == IPv4Address("192.168.127.10")
+
+
+def test_interface_down() -> None:
+    """An interface that is down is no way to a network, even to a narrower one."""
+    made = running(LAB, ForwardingMethod.DR)
+    made["director"].add_interface("eth1", up=False)
+    made["director"].add_address("eth1", IPv4Interface("192.168.127.99/28"))
+    assert list(described(found_in(made, LAB)).director.links) == ["eth0"]
+
+
+def test_client_of_two_addresses() -> None:
+    """The client's link has the address that its requests bear."""
+    found = of_lab()
+    ask = Ask(LAB.service.vip)
+    second = Address("eth0", IPv4Interface("192.168.127.41/24"))
+    state = replace(found.client.state, addresses=(*found.client.state.addresses, second))
+    way = replace(found.client.ways[ask], source=second.address.ip)
+    cluster = described(replace(found, client=replace(found.client, state=state, ways={ask: way})))
+    assert cluster.client.address == second.address.ip
 
 
 def test_standby() -> None:
