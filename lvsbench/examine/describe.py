@@ -154,9 +154,9 @@ class _Draft:
                 else:
                     links[near.interface] = self._link(exam, segment, near)
         node: dict[str, Any] = {"role": "director", "links": links}
-        default = lookup(exam.state.routes, IPv4Address(0))
-        if default is not None and default.via is not None and self._at(default.via) is not None:
-            node["gateway"] = str(default.via)
+        gateway = _default_gateway(exam)
+        if gateway is not None and self._at(gateway) in {link["segment"] for link in links.values()}:
+            node["gateway"] = str(gateway)
         self.director = self._name(self.found.hostnames[DIRECTOR], DIRECTOR)
         self.nodes[self.director] = {**node, "ssh": _ssh(self.found.director_ssh)}
         if not exam.holds(self.vip):
@@ -208,8 +208,9 @@ class _Draft:
         segment = self._at(address.ip) or self._segment("clients", self._fitting(address.ip, address.network))
         link = self._link(exam, segment, _Own(way.interface, address))
         node: dict[str, Any] = {"role": "client", "links": {way.interface: link}}
-        if way.via is not None and self._at(way.via) == segment:
-            node["gateway"] = str(way.via)
+        gateway = way.via or _default_gateway(exam)
+        if gateway is not None and self._at(gateway) == segment:
+            node["gateway"] = str(gateway)
         ssh = self.found.client_ssh
         node |= {"local": True} if ssh is None else {"ssh": _ssh(ssh)}
         name = self._name(self.found.hostnames[CLIENT], CLIENT)
@@ -238,14 +239,15 @@ class _Draft:
         said = route.destination if route is not None and route.destination.prefixlen else None
         network = self._fitting(rip, said or usual)
         segment = self._segment("remote", network)
+        guess = "as that route says" if network == said else f"/{network.prefixlen} is guessed"
         if route is None:
-            way = "The director has no route to it"
+            way = "The director has no link in it, and no route to it"
         else:
+            to = str(route.destination) if said is not None else "default"
             hop = f"via {route.via}" if route.via is not None else f"by {route.interface or 'several hops'}"
-            way = f"Not a network of the director's, which has the route {route.destination} {hop} to it"
-        guess = ". As that route says" if network == said else f"; /{network.prefixlen} is guessed"
+            way = f"The director has no link in it, but a route: {to} {hop}"
         self.remarks["segments", segment] = (
-            f"{way}{guess}. A router that you can log in to may be a node too (role: router)."
+            f"{way}; {guess}. A router that you can log in to may be a node too (role: router)."
         )
         return segment
 
@@ -305,6 +307,11 @@ def _near(own: Iterable[_Own], address: IPv4Address) -> _Own | None:
 
 def _addresses(exam: Exam, interface: str) -> list[IPv4Interface]:
     return [each.address for each in exam.state.addresses if each.interface == interface]
+
+
+def _default_gateway(exam: Exam) -> IPv4Address | None:
+    default = lookup(exam.state.routes, IPv4Address(0))
+    return default.via if default is not None else None
 
 
 def _ssh(ssh: SSH) -> dict[str, Any]:
