@@ -28,6 +28,7 @@ DIRECTOR, CLIENT = "director", "client"
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _USUAL_PREFIX = 24
+_UNSEEN = "no request of its own shows what others see"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +200,15 @@ class _Draft:
             answer = way.text if way is not None else exam.missing.get("ways", "")
             command = Ask(self.vip).command
             raise NodeError(CLIENT, f"no way to VIP {self.vip}", command=command, answer=answer, advice=elsewhere)
+        if way.kind == "local":
+            raise NodeError(CLIENT, f"it holds VIP {self.vip}, so {_UNSEEN}", advice=elsewhere)
         address = next((own for own in _addresses(exam, way.interface) if way.source in (None, own.ip)), None)
+        if address is None:
+            summary = f"its requests bear no address of {way.interface}, the interface that they leave by"
+            raise NodeError(CLIENT, summary, command=Ask(self.vip).command, answer=way.text, advice=elsewhere)
         ours = {link["address"]: name for name, node in self.nodes.items() for link in node["links"].values()}
-        if way.kind == "local" or address is None or str(address.ip) in ours:
-            host = ours.get(str(address.ip), "") if address is not None else ""
-            who = f"it is {host}" if host else f"it holds VIP {self.vip}"
-            raise NodeError(CLIENT, f"{who}, so no request of its own shows what others see", advice=elsewhere)
+        if str(address.ip) in ours:
+            raise NodeError(CLIENT, f"it is {ours[str(address.ip)]}, so {_UNSEEN}", advice=elsewhere)
         segment = self._at(address.ip) or self._segment("clients", self._fitting(address.ip, address.network))
         link = self._link(exam, segment, _Own(way.interface, address))
         node: dict[str, Any] = {"role": "client", "links": {way.interface: link}}

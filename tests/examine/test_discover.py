@@ -314,6 +314,8 @@ def test_client_of_two_addresses() -> None:
     way = replace(found.client.ways[ask], source=second.address.ip)
     cluster = described(replace(found, client=replace(found.client, state=state, ways={ask: way})))
     assert cluster.client.address == second.address.ip
+    with pytest.raises(NodeError, match="bear no address of eth0"):
+        describe(replace(found, client=replace(found.client, ways={ask: way})))
 
 
 def test_standby() -> None:
