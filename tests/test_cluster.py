@@ -219,3 +219,8 @@ def test_written_and_read_again(name: str) -> None:
         f'eth0: {{segment: {cluster.client.links["eth0"].segment}, address: {cluster.client.address}, mac: "{mac}"}}'
         in text
     )
+
+
+def test_control_character(tmp_path: Path) -> None:
+    """A character that YAML forbids is told at its place."""
+    assert problems(tmp_path, "name: lab\n# a\x07b\n") == ["2:4: not YAML: special characters are not allowed"]

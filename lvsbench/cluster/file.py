@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from lvsbench.cluster.consistency import Where, did_you_mean, inconsistencies
@@ -85,6 +86,10 @@ def parse(text: str, file: str, folder: Path) -> Cluster:
         raise TopologyError(
             file, [Problem(file, line, column, f"not YAML: {error.problem or error.context}")]
         ) from error
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise TopologyError(file, [Problem(file, line, column, f"not YAML: {error.reason}")]) from error
     if not isinstance(document, CommentedMap):
         raise TopologyError(file, [Problem(file, 1, 1, "a topology is a mapping: name, segments, nodes, service")])
     return _check(document, file, folder)
