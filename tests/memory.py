@@ -106,6 +106,7 @@ class Node:
         self.unreachable = False
         self.scripts: list[str] = []
         self.files: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         self.martians = 0
         self.failing: dict[str, tuple[int, str]] = {}
         for scope in ("all", "default", "lo"):

@@ -28,6 +28,8 @@ def answer(node: Node, command: str) -> str | None:
     """Return the output of a command of an exam, None for any other."""
     if command.endswith("ip -4 -o -force -batch - 2>&1 || [ $? -eq 1 ]"):
         return _ways(node, command)
+    if "getent hosts" in command:
+        return "".join(f"{address}  {name}\n" for address, name in node.names.items() if f" {address} " in command)
     plain: dict[str, Callable[[], str]] = {
         exam.PROC: lambda: _proc(node),
         exam.COMMANDS["root"]: lambda: "yes\n",
@@ -38,6 +40,7 @@ def answer(node: Node, command: str) -> str | None:
         exam.COMMANDS["table"]: lambda: "",
         firewall.COMMAND: lambda: "",
         counters.ROUTING: lambda: _file(node, "net/stat/rt_cache"),
+        "uname -n": lambda: f"{node.node}\n",
         ":": lambda: "",
     }
     return plain[command]() if command in plain else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lvsbench.cluster import Link, Mode, find, load, shipped
+from lvsbench.cluster import Link, Mode, find, load, parse, shipped, write
 from lvsbench.errors import TopologyError, UsageError
 
 LAB = find("lab").read_text()
@@ -199,3 +199,28 @@ def test_controls_have_no_forwarding_method() -> None:
     assert Mode.DIRECT.method is None
     flags = [mode.method.flag for mode in (Mode.NAT, Mode.DR, Mode.TUN) if mode.method]
     assert flags == ["-m", "-g", "-i"]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_written_and_read_again(name: str) -> None:
+    """What is written is the same cluster when it is read again, in the form of the shipped files."""
+    cluster = load(find(name))
+    document = cluster.model_dump(mode="json", exclude_unset=True)
+    for node in document["nodes"].values():
+        del node["name"]
+    text = write(document, ["What it is.", "- an item " + "word " * 30], {("nodes", "rs1"): "The first: of two. # yes"})
+    assert parse(text, name, Path()) == cluster
+    assert text.startswith("# What it is.\n# - an item word")
+    assert "\n#   word" in text
+    assert "  # The first: of two. # yes\n  rs1:\n    role: real-server\n" in text
+    assert max(map(len, text.splitlines())) <= 120
+    mac = cluster.client.links["eth0"].mac
+    assert (
+        f'eth0: {{segment: {cluster.client.links["eth0"].segment}, address: {cluster.client.address}, mac: "{mac}"}}'
+        in text
+    )
+
+
+def test_control_character(tmp_path: Path) -> None:
+    """A character that YAML forbids is told at its place."""
+    assert problems(tmp_path, "name: lab\n# a\x07b\n") == ["2:4: not YAML: special characters are not allowed"]

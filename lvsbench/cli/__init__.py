@@ -29,6 +29,7 @@ COMMANDS = {
     "status": ("lvsbench.cli.setup", "Print what is set up now, and by which run."),
     "restore": ("lvsbench.cli.setup", "Put hosts back from the journal of a run."),
     "topology": ("lvsbench.cli.topology", "Check and show topology files."),
+    "discover": ("lvsbench.cli.discover", "Write a topology file from a live cluster."),
     "lab": ("lvsbench.cli.lab", "Boot and use the embedded lab."),
     "doctor": ("lvsbench.cli.doctor", "Check whether this machine can run the lab."),
 }

@@ -5,8 +5,9 @@ service. A file that says for no node how to reach it over SSH describes an embe
 for every node. Either way the result is the same value, a :class:`Cluster`, and nothing above this package asks which.
 """
 
-from lvsbench.cluster.file import find, load, shipped
+from lvsbench.cluster.file import find, load, parse, shipped, write
 from lvsbench.cluster.types import (
+    LABEL,
     SCHEDULERS,
     SSH,
     Cluster,
@@ -21,6 +22,7 @@ from lvsbench.cluster.types import (
 )
 
 __all__ = [
+    "LABEL",
     "SCHEDULERS",
     "SSH",
     "Cluster",
@@ -34,5 +36,7 @@ __all__ = [
     "VirtualService",
     "find",
     "load",
+    "parse",
     "shipped",
+    "write",
 ]

@@ -1,9 +1,11 @@
-"""Read and check a topology file: every problem at once, each at its line and column."""
+"""Read, check and write a topology file: every problem at once, each at its line and column."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,17 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from lvsbench.cluster.consistency import Where, did_you_mean, inconsistencies
 from lvsbench.cluster.types import SSH, Cluster, Link, Node, RealServer, Segment, Strict, VirtualService
 from lvsbench.errors import Problem, TopologyError, UsageError
+
+_COLUMNS = 98
+"""Of a comment, without its indentation and the mark."""
+_IN_ONE_LINE = 3
+"""So deep in a file are the mappings that stand in one line: links, ``ssh``, destinations."""
 
 
 def shipped() -> dict[str, Path]:
@@ -55,19 +64,78 @@ def load(path: Path) -> Cluster:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read", answer=str(error)) from error
+    return parse(text, str(path), path.resolve().parent)
+
+
+def parse(text: str, file: str, folder: Path) -> Cluster:
+    """Check the text of a topology file.
+
+    Args:
+        text: what is in it.
+        file: what messages call it.
+        folder: where relative paths in it are taken from.
+
+    Raises:
+        TopologyError: with every problem of the file at once, each at its line and column.
+    """
     try:
         document = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise TopologyError(
-            str(path), [Problem(str(path), line, column, f"not YAML: {error.problem or error.context}")]
+            file, [Problem(file, line, column, f"not YAML: {error.problem or error.context}")]
         ) from error
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise TopologyError(file, [Problem(file, line, column, f"not YAML: {error.reason}")]) from error
     if not isinstance(document, CommentedMap):
-        raise TopologyError(
-            str(path), [Problem(str(path), 1, 1, "a topology is a mapping: name, segments, nodes, service")]
-        )
-    return _check(document, str(path), path.resolve().parent)
+        raise TopologyError(file, [Problem(file, 1, 1, "a topology is a mapping: name, segments, nodes, service")])
+    return _check(document, file, folder)
+
+
+def write(document: Mapping[str, Any], head: Iterable[str], remarks: Mapping[Where, str]) -> str:
+    """Return the text of a topology file. What is in it is not checked: :func:`parse` does that.
+
+    Args:
+        document: mappings and scalars, as they stand in the file.
+        head: the paragraphs of the comment that the file begins with.
+        remarks: comments by the place of the key that they stand above.
+    """
+    commented = _commented(document, (), remarks)
+    commented.yaml_set_start_comment("\n".join(line for text in head for line in _wrapped(text, 0)) + "\n")
+    yaml = YAML(typ="rt")
+    # A flow mapping stays on its line, however long a path is.
+    yaml.width = 4096
+    stream = StringIO()
+    yaml.dump(commented, stream)
+    # ruamel ends an empty line of a comment with a space.
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def _commented(value: Mapping[str, Any], where: Where, remarks: Mapping[Where, str]) -> CommentedMap:
+    """Return a mapping as ruamel writes it: in one line, where the shipped topologies have it so."""
+    made = CommentedMap()
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            made[key] = _commented(item, (*where, key), remarks)
+        else:
+            # YAML 1.1, which other tools read, takes a MAC of digits for a number in base 60.
+            made[key] = DoubleQuotedScalarString(item) if key == "mac" else item
+        remark = remarks.get((*where, key))
+        if remark is not None:
+            indent = 2 * len(where)
+            lines = "\n".join(_wrapped(remark, indent))
+            made.yaml_set_comment_before_after_key(key, before=lines, indent=indent)
+    if len(where) >= _IN_ONE_LINE and not any(isinstance(item, Mapping) for item in value.values()):
+        made.fa.set_flow_style()
+    return made
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    """Return a paragraph as lines; one that begins with a dash hangs."""
+    return textwrap.wrap(text, _COLUMNS - indent, subsequent_indent="  " if text.startswith("- ") else "") or [""]
 
 
 def _check(document: CommentedMap, file: str, folder: Path) -> Cluster:

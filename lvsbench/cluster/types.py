@@ -16,7 +16,8 @@ from lvsbench.errors import UsageError
 # Linux refuses interface names of 16 bytes and more. Source: include/uapi/linux/if.h, IFNAMSIZ.
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 # Names become host names and file names, so they are labels of RFC 1123, section 2.1.
-Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+LABEL = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+Label = Annotated[str, StringConstraints(pattern=LABEL)]
 MAC = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$", to_lower=True)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Every scheduler of the kernel. Source: net/netfilter/ipvs/Kconfig.

@@ -49,6 +49,7 @@ COMMANDS = {
     "ipvs_stats": facts.counters.IPVS,
     "cpu": facts.cpu.COMMAND,
     "neighbours": facts.neighbours.COMMAND,
+    "names": facts.names.command((RIP, CIP, IPv4Address("203.0.113.1"))),
     "connections": facts.connections.COMMAND,
     "sockets": facts.sockets.COMMAND,
     "tunnels": facts.tunnels.COMMAND,

@@ -16,6 +16,7 @@ from lvsbench.facts import (
     ipvs,
     links,
     modules,
+    names,
     neighbours,
     routes,
     rules,
@@ -40,8 +41,8 @@ def test_every_source_is_listed() -> None:
     }
     assert not missing, f"add to ALL in lvsbench/facts/__init__.py: {', '.join(sorted(missing))}"
     for fact in facts.ALL:
-        # What is asked about a way depends on the way.
-        assert isinstance(getattr(fact, "COMMAND", None), str) or fact is ways
+        # What is asked about a way depends on the way, and who is looked up on what the node knows.
+        assert isinstance(getattr(fact, "COMMAND", None), str) or fact in (names, ways)
         assert callable(fact.parse)
 
 
@@ -136,6 +137,17 @@ def test_accept_redirects() -> None:
         values = {"net/ipv4/conf/all/accept_redirects": "0", "net/ipv4/conf/eth0/accept_redirects": "1"}
         values["net/ipv4/conf/eth0/forwarding"] = forwarding
         assert sysctls.effective(values, "eth0", "accept_redirects") == expected
+
+
+def test_names() -> None:
+    """An address has the first of its names, and one that nobody knows has none."""
+    found = names.parse(recorded("director-names"))
+    assert found == {RIP: "rs1", CIP: "client"}
+    assert names.parse("10.0.0.1   web1.example.com web1\n10.0.0.1 other\n\n") == {
+        IPv4Address("10.0.0.1"): "web1.example.com"
+    }
+    with pytest.raises(Garbage):
+        names.parse("web1\n")
 
 
 def test_modules() -> None:
