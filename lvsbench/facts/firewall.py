@@ -25,7 +25,10 @@ has() { command -v "$1" >/dev/null; }
 part() { printf '\n=== %s\n' "$1"; }
 ask() { if has "$2"; then part "$1"; shift; "$@" 2>/dev/null || part "failed $*"; else part "missing $2"; fi; }
 owned() { nft list tables "$1" 2>/dev/null | grep -qE " (filter|nat|mangle|raw|security)\$"; }
-compiled_in() { read -r release </proc/sys/kernel/osrelease; grep -qs "/$1\.ko" "/lib/modules/$release/modules.builtin"; }
+compiled_in() {
+  read -r release </proc/sys/kernel/osrelease
+  grep -qs "/$1\.ko" "/lib/modules/$release/modules.builtin"
+}
 if [ -e /sys/module/nf_tables ] || compiled_in nf_tables; then
   ask nft-json nft -j list ruleset
   ask nft-text nft -a list ruleset
