@@ -49,6 +49,7 @@ FENCES = {
     "pandas": ("report/",),
     "matplotlib": ("report/",),
     "jinja2": ("report/",),
+    "polib": ("report/language.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "ruamel": ("cluster/file.py",),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lvsbench.cli.options import OUT
+from lvsbench.cli.options import LANGUAGE, OUT
 
 
 @click.command()
@@ -25,9 +25,17 @@ from lvsbench.cli.options import OUT
     help="When to end with status 1.",
 )
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page to this file too.")
+@LANGUAGE
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def compare(
-    reference: str, run: str, out: Path, allow: tuple[str, ...], fail_on: str, page: Path | None, as_json: bool
+    reference: str,
+    run: str,
+    out: Path,
+    allow: tuple[str, ...],
+    fail_on: str,
+    page: Path | None,
+    language: str,
+    as_json: bool,
 ) -> int:
     """Compare a run with an earlier one.
 
@@ -36,14 +44,18 @@ def compare(
     runs is not valid.
     """
     from lvsbench.report import comparison
+    from lvsbench.report.language import ENGLISH, speaking
     from lvsbench.results import find_run
 
     unknown = [name for name in allow if name not in comparison.NAMES]
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(comparison.NAMES)}", param_hint="--allow")
-    found = comparison.compare(find_run(reference, out), find_run(run, out), allow)
+    pair = find_run(reference, out), find_run(run, out)
+    found = comparison.compare(*pair, allow)
     if page is not None:
-        page.write_text(comparison.page(found), encoding="utf-8")
+        with speaking(language):
+            told = found if language == ENGLISH else comparison.compare(*pair, allow)
+            page.write_text(comparison.page(told), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(found))
     else:

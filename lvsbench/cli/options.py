@@ -16,6 +16,14 @@ OUT = click.option(
     show_default=True,
     help="Where the folders of runs are.",
 )
+LANGUAGE = click.option(
+    "--lang",
+    "language",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="Language of the page; everything else stays English.",
+)
 YES = click.option("--yes", is_flag=True, help="Change real hosts without asking.")
 MODE = click.option(
     "--mode", required=True, type=click.Choice(["nat", "dr", "tun"]), help="The mode to put the cluster into."

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from lvsbench.cli.options import OUT
+from lvsbench.cli.options import LANGUAGE, OUT
 
 
 @click.command()
 @click.argument("run", default="latest")
 @OUT
+@LANGUAGE
 @click.option("--json", "as_json", is_flag=True, help="Print report.json on stdout.")
-def report(run: str, out: Path, as_json: bool) -> int:
+def report(run: str, out: Path, language: str, as_json: bool) -> int:
     """Draw the report of a run again.
 
     RUN is a folder, a run id, or latest. The exit status is 4 if the run is not valid.
@@ -24,7 +25,7 @@ def report(run: str, out: Path, as_json: bool) -> int:
     from lvsbench.results import find_run
 
     folder = find_run(run, out)
-    content = reports.make(folder)
+    content = reports.make(folder, language)
     if as_json:
         click.echo(json.dumps(content))
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lvsbench.cli.options import OUT, TOPOLOGY, YES
+from lvsbench.cli.options import LANGUAGE, OUT, TOPOLOGY, YES
 
 MODES = ("nat", "dr", "tun", "router", "direct")
 CONTROLS = ("router", "direct")
@@ -83,6 +83,7 @@ CONTROLS = ("router", "direct")
 )
 @click.option("--aa", is_flag=True, help="Measure each mode as if it were two: what this rig cannot tell apart.")
 @OUT
+@LANGUAGE
 @YES
 @click.option("--force", is_flag=True, help="Measure even where a diagnosis before the load finds errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json on stdout.")
@@ -104,6 +105,7 @@ def run(
     search: str | None,
     aa: bool,
     out: Path,
+    language: str,
     yes: bool,
     force: bool,
     as_json: bool,
@@ -158,7 +160,7 @@ def run(
         # pandas and matplotlib take a second to import: only when they are needed.
         from lvsbench import report
 
-        content = report.make(folder)
+        content = report.make(folder, language)
         if as_json:
             click.echo(json.dumps(content))
         else:

@@ -141,7 +141,13 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
         "proof": None if shown is None else shown.model_dump(),
         "projected_real_servers": None
         if projection is None
-        else {**asdict(projection), "value": projection.real_servers},
+        else {
+            **asdict(projection),
+            "by_cpu": projection.by_cpu,
+            "by_link": projection.by_link,
+            "value": projection.real_servers,
+            "bytes_per_cpu_s": projection.bytes_per_cpu_s(measured.run.asked.body_bytes),
+        },
     }
 
 

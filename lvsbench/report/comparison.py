@@ -12,9 +12,10 @@ from typing import Any
 
 from lvsbench import __version__
 from lvsbench.errors import UsageError
-from lvsbench.report import frames, statistics, validity, words
+from lvsbench.report import drawing, frames, statistics, validity, words
 from lvsbench.report.assembly import METRICS
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import msg, say
 from lvsbench.report.page import render_template
 from lvsbench.report.statistics import Verdict
 from lvsbench.results import SCHEMA, RunFolder
@@ -25,14 +26,14 @@ _ASKED = ("object", "connections", "client", "users", "rate", "arrivals", "sched
 _ENVIRONMENT = ("kernel", "machine", "system", "cpus", "cpu", "memory", "mtu", "web_server")
 NAMES = ("topology", *_ASKED, "cpu_plan", *_ENVIRONMENT)
 METRIC_WORDS = {
-    "throughput_rps": ("requests per second", ""),
-    "latency_p50_s": ("latency, median", "s"),
-    "latency_p90_s": ("latency, 90 %", "s"),
-    "latency_p99_s": ("latency, 99 %", "s"),
-    "latency_p999_s": ("latency, 99.9 %", "s"),
-    "cpu_s_per_request": ("director CPU per request", "s"),
-    "rx_bytes_per_request": ("director bytes in per request", "B"),
-    "tx_bytes_per_request": ("director bytes out per request", "B"),
+    "throughput_rps": (msg("requests per second"), ""),
+    "latency_p50_s": (msg("latency, median"), "s"),
+    "latency_p90_s": (msg("latency, 90 %"), "s"),
+    "latency_p99_s": (msg("latency, 99 %"), "s"),
+    "latency_p999_s": (msg("latency, 99.9 %"), "s"),
+    "cpu_s_per_request": (msg("director CPU per request"), "s"),
+    "rx_bytes_per_request": (msg("director bytes in per request"), "B"),
+    "tx_bytes_per_request": (msg("director bytes out per request"), "B"),
 }
 MEMORY_SHARE = 0.15
 """A kernel takes a part for itself, more or less at every boot: of equal nodes of the lab, with 192 MiB each, one told
@@ -158,14 +159,16 @@ def compare(reference: RunFolder, run: RunFolder, allow: Collection[str] = ()) -
         "vetoes": vetoes,
         "differences": [asdict(each) for each in found],
         "comparisons": comparisons,
-        "sentences": [f"Not valid: {veto}." for veto in vetoes]
+        "sentences": [say("Not valid: {why}.", why=veto) for veto in vetoes]
         or [words.between_runs(each) for each in comparisons if words.in_headline(each)],
     }
 
 
 def page(found: dict[str, Any]) -> str:
-    """Return the comparison as a page that opens anywhere."""
-    return render_template("comparison.html.j2", found=found, rows=rows(found), version=__version__)
+    """Return the comparison as a page that opens anywhere, in the language of this moment."""
+    return render_template(
+        "comparison.html.j2", found=found, rows=rows(found), version=__version__, looks=drawing.LOOKS
+    )
 
 
 def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -180,7 +183,7 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
             table.append(
                 {
                     "mode": each["mode"],
-                    "metric": heading,
+                    "metric": say(heading),
                     "before": words.quantity(each["before"], unit),
                     "after": words.quantity(each["after"], unit),
                     "times": words.times(each),

@@ -2,13 +2,15 @@
 
 A mode is a colour, a dash pattern, a marker and a direct label, so that no reader needs to see the colour. Text and
 axes are drawn in the page's own colour, and mode colours are plain attributes that the page's style sheet may override:
-the same figure works in light, dark and print.
+the same figure works in light, dark and print. Text stays text, in the reader's fonts: matplotlib places it by anchors,
+so it need not have the glyphs itself.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,7 @@ from matplotlib.typing import LineStyleType
 
 from lvsbench.report import statistics, words
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import listed, say
 
 INK = "#010203"
 """Stands for the page's own text colour; replaced by currentColor in the SVG."""
@@ -68,7 +71,7 @@ class Figure:
 
     Attributes:
         name: short, for ids and links.
-        title: its heading.
+        title: its heading; a message, as question and note are.
         question: what it answers.
         unit: of the values on its axis.
         panels: from what was measured to the frame of each panel, by the panel's title; without one there is no figure.
@@ -222,11 +225,11 @@ def estimates_table(frame: pd.DataFrame, unit: str) -> Table:
         mine = frame[frame["mode"] == mode]
         scale, name = words.scale_of(float(mine["mean"].iloc[0]), unit)
         inside = words.span(_none(mine["low"].iloc[0]), _none(mine["high"].iloc[0]), scale)
-        trials = ", ".join(words.number(value / scale) for value in mine["value"])
+        trials = listed(words.number(value / scale) for value in mine["value"])
         rows.append(
             (mode.upper(), words.quantity(mine["mean"].iloc[0], unit), inside or words.NONE, f"{trials} {name}")
         )
-    return Table(("mode", "mean", "95 % interval", "each trial"), rows)
+    return Table((say("mode"), say("mean"), say("95 % interval"), say("each trial")), rows)
 
 
 def estimates_alt(what: str, frame: pd.DataFrame, unit: str) -> str:
@@ -235,7 +238,7 @@ def estimates_alt(what: str, frame: pd.DataFrame, unit: str) -> str:
         f"{mode.upper()} {words.quantity(frame.loc[frame['mode'] == mode, 'mean'].iloc[0], unit)}"
         for mode in dict.fromkeys(frame["mode"])
     ]
-    return f"{what}, mean over trials: {', '.join(means)}."
+    return say("{what}, mean over trials: {means}.", what=what, means=listed(means))
 
 
 def _nan(value: float | None) -> float:
@@ -258,7 +261,8 @@ def svg(figure: Figure, panel: int, frame: pd.DataFrame, alt: str) -> str:
         frame: what to draw.
         alt: what it shows, in words.
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # the reader's fonts have it
         canvas = Canvas(figsize=figure.size)
         left, bottom, right, top = figure.margins
         width, height = figure.size

@@ -9,48 +9,74 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lvsbench.report import assembly, drawing, frames, words
+from lvsbench.report import assembly, claims, drawing, frames, mechanics, words
 from lvsbench.report.figures import ALL
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import ENGLISH, known, listed, msg, say, say_html, speaking, spoken, together
 from lvsbench.results import Hop, Proof, RunFolder
 
 _HERE = Path(__file__).parent
 _ROWS = (
-    # heading, where it is in report.json, unit, metric of the comparisons
-    ("Requests per second", ("throughput_rps",), "", "throughput_rps"),
-    ("Latency, median", ("latency_s", "p50"), "s", "latency_p50_s"),
-    ("Latency, 90 %", ("latency_s", "p90"), "s", "latency_p90_s"),
-    ("Latency, 99 %", ("latency_s", "p99"), "s", "latency_p99_s"),
-    ("Latency, 99.9 %", ("latency_s", "p999"), "s", "latency_p999_s"),
-    ("Latency, slowest", ("latency_s", "max"), "s", ""),
-    ("Service time, median", ("service_s", "p50"), "s", ""),
-    ("Service time, 99 %", ("service_s", "p99"), "s", ""),
-    ("Service time, slowest", ("service_s", "max"), "s", ""),
-    ("Director CPU per request", ("director", "cpu_s_per_request"), "s", "cpu_s_per_request"),
-    ("Director busy", ("director", "cpu_busy"), "share", ""),
-    ("Director softirq", ("director", "softirq"), "share", ""),
-    ("Bytes in per request", ("director", "rx_bytes_per_request"), "B", "rx_bytes_per_request"),
-    ("Bytes out per request", ("director", "tx_bytes_per_request"), "B", "tx_bytes_per_request"),
-    ("Packets in per request", ("director", "rx_packets_per_request"), "", ""),
-    ("Packets out per request", ("director", "tx_packets_per_request"), "", ""),
+    # heading, where it is in report.json, unit, column of the trials
+    (msg("Requests per second"), ("throughput_rps",), "", "throughput_rps"),
+    (msg("Latency, median"), ("latency_s", "p50"), "s", "latency_p50_s"),
+    (msg("Latency, 90 %"), ("latency_s", "p90"), "s", "latency_p90_s"),
+    (msg("Latency, 99 %"), ("latency_s", "p99"), "s", "latency_p99_s"),
+    (msg("Latency, 99.9 %"), ("latency_s", "p999"), "s", "latency_p999_s"),
+    (msg("Latency, slowest"), ("latency_s", "max"), "s", ""),
+    (msg("Service time, median"), ("service_s", "p50"), "s", ""),
+    (msg("Service time, 99 %"), ("service_s", "p99"), "s", ""),
+    (msg("Service time, slowest"), ("service_s", "max"), "s", ""),
+    (msg("Director CPU per request"), ("director", "cpu_s_per_request"), "s", "cpu_s_per_request"),
+    (msg("Director busy"), ("director", "cpu_busy"), "share", "cpu_busy"),
+    (msg("Director softirq"), ("director", "softirq"), "share", ""),
+    (msg("Bytes in per request"), ("director", "rx_bytes_per_request"), "B", "rx_bytes_per_request"),
+    (msg("Bytes out per request"), ("director", "tx_bytes_per_request"), "B", "tx_bytes_per_request"),
+    (msg("Packets in per request"), ("director", "rx_packets_per_request"), "", "rx_packets_per_request"),
+    (msg("Packets out per request"), ("director", "tx_packets_per_request"), "", "tx_packets_per_request"),
 )
-_BOX = (
-    ("throughput_rps", "requests per second"),
-    ("latency_p50_s", "median latency"),
-    ("latency_p99_s", "99th percentile"),
-    ("cpu_s_per_request", "director CPU per request"),
-)
-_SEED = {"nat": "10 to 20", "dr": "100", "tun": "100"}
-"""Real servers per director, from the text that the three modes' comparison comes from."""
+_RESPONSE = {
+    # In an open loop latency is the response time.
+    "p50": msg("Response time, median"),
+    "p90": msg("Response time, 90 %"),
+    "p99": msg("Response time, 99 %"),
+    "p999": msg("Response time, 99.9 %"),
+    "max": msg("Response time, slowest"),
+}
+_BOX = ("throughput_rps", "latency_p50_s", "latency_p99_s", "cpu_s_per_request")
+_CODES = {
+    # The validity strip's headings, and what its marks mean.
+    "run-finished": msg("run finished"),
+    "restored": msg("restored"),
+    "proof": msg("proof"),
+    "errors": msg("errors"),
+    "blocks": msg("blocks"),
+    "generator-cpu": msg("generator CPU"),
+    "generator-lateness": msg("generator lateness"),
+    "load-achieved": msg("load achieved"),
+    "ports": msg("ports"),
+    "bottleneck": msg("bottleneck"),
+    "drift": msg("drift"),
+    "steady": msg("steady"),
+    "mtu": msg("MTU"),
+}
+_STRIP = {"error": msg("error"), "warning": msg("warning"), "ok": msg("ok")}
+_APART = "topology"
+"""The figure that has a section of its own: the packet path."""
 
 
-def make(folder: RunFolder) -> dict[str, Any]:
+def make(folder: RunFolder, language: str = ENGLISH) -> dict[str, Any]:
     """Write ``report.json`` and ``index.html`` from one reading of the folder and return the report.
+
+    Args:
+        folder: of the run.
+        language: of the page; report.json is in English.
 
     Raises:
         ResultsError: the folder is damaged.
@@ -58,50 +84,62 @@ def make(folder: RunFolder) -> dict[str, Any]:
     measured = frames.read(folder)
     report = assembly.assemble(measured)
     assembly.save(folder, report)
-    folder.write("index.html", page(measured, report))
+    folder.write("index.html", page(measured, report, language))
     return report
 
 
-def render(folder: RunFolder) -> Path:
+def render(folder: RunFolder, language: str = ENGLISH) -> Path:
     """Write ``index.html`` into a run's folder and return its path.
 
     Raises:
         ResultsError: the folder is damaged.
     """
     measured = frames.read(folder)
-    return folder.write("index.html", page(measured, assembly.assemble(measured)))
+    return folder.write("index.html", page(measured, assembly.assemble(measured), language))
 
 
-def page(whole: Measured, report: dict[str, Any]) -> str:
+def page(whole: Measured, report: dict[str, Any], language: str = ENGLISH) -> str:
     """Return the page.
 
     Args:
         whole: what was measured, with every point of a sweep.
-        report: the content of report.json.
+        report: the content of report.json, in English: it is embedded as it is.
+        language: one of :data:`lvsbench.report.language.LANGUAGES`.
     """
+    embedded = json.dumps(report, indent=1, ensure_ascii=False)
+    with speaking(language):
+        # The same numbers; what is said about them is said again.
+        html = _page(whole, report if language == ENGLISH else assembly.assemble(whole), embedded)
+    # A number stays on one line with its unit; the data stay as they are in report.json.
+    text, data, rest = html.partition('<section id="data"')
+    return re.sub(r"(?<=\d) (?=(?:%|[mµn]?s|[kMG]?B)(?![\w/]))", "\u00a0", text) + data + rest
+
+
+def _page(whole: Measured, report: dict[str, Any], embedded: str) -> str:
     measured = whole.headline
-    html = render_template(
+    figures = _figures(measured)
+    return render_template(
         "page.html.j2",
         run=measured.run,
         report=report,
         modes=list(report["modes"]),
         looks={mode: mode if mode in drawing.LOOKS else "other" for mode in report["modes"]},
+        what=_what(measured),
         box=_box(report),
         proofs=[_proof(measured, proof) for mode in report["modes"] if (proof := measured.run.proofs.get(mode))],
         rows=_table(report),
         refused={mode: _refusal(measured, mode) for mode in report["modes"]},
-        seed=_SEED,
-        projected=[mode for mode, of in report["modes"].items() if mode in _SEED and of["projected_real_servers"]],
+        claims=claims.against(measured, report),
+        origin=claims.origin(measured),
         sources=list(dict.fromkeys(s for of in report["modes"].values() if (s := of["director"]["cpu_source"]))),
-        figures=_figures(measured),
+        figures=[entry for entry in figures if entry["figure"].name != _APART],
+        paths=[entry for entry in figures if entry["figure"].name == _APART],
         facts=_environment(measured),
         causes=report["findings"],
-        embedded=json.dumps(report, indent=1, ensure_ascii=False),
-        strip=sorted(report["validity"], key=lambda item: ("error", "warning", "ok").index(item["verdict"])),
+        embedded=embedded,
+        order=" · ".join(" ".join(mode.upper() for mode in block) for block in measured.run.order),
+        strip=sorted(report["validity"], key=lambda item: list(_STRIP).index(item["verdict"])),
     )
-    # A number stays on one line with its unit; the data stay as they are in report.json.
-    text, data, rest = html.partition('<section id="data"')
-    return re.sub(r"(?<=\d) (?=(?:%|[mµn]?s|[kMG]?B)(?![\w/]))", "\u00a0", text) + data + rest
 
 
 def render_template(name: str, **values: Any) -> str:
@@ -109,7 +147,19 @@ def render_template(name: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": words.number, "quantity": words.quantity, "times": words.times}
+    environment.filters |= {
+        "number": words.number,
+        "quantity": words.quantity,
+        "times": words.times,
+        "verdict": words.verdict,
+        "known": known,
+        "inside": _inside,
+        "listed": listed,
+        "together": together,
+        "heading": lambda code: say(_CODES[code]) if code in _CODES else code.replace("-", " "),
+        "mark": lambda verdict: say(_STRIP[verdict]),
+    }
+    environment.globals |= {"say": say_html, "language": spoken()}
     css = re.sub(r"\s*\n\s*", "\n", (_HERE / "page.css").read_text(encoding="utf-8")).strip()
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -119,12 +169,34 @@ def render_template(name: str, **values: Any) -> str:
 # -------------------------------------------------------------------------------------------------------- sections
 
 
+def _what(measured: Measured) -> list[str]:
+    """Return what was asked for, in a few words each."""
+    asked = measured.run.asked
+    connections = {
+        "per-request": msg("one connection per request"),
+        "keepalive": msg("keepalive connections"),
+    }
+    load = (
+        say("{users} users, closed loop", users=asked.users)
+        if asked.rate is None
+        else say("{rate} requests/s offered", rate=words.number(asked.rate))
+    )
+    blocks = words.count(asked.blocks, msg("1 block"), msg("{count} blocks"))
+    return [
+        say("{object} objects", object=asked.object),
+        say(connections[asked.connections]),
+        load,
+        say("scheduler {name}", name=asked.scheduler),
+        say("{blocks} of {seconds} s per mode", blocks=blocks, seconds=f"{asked.duration_s:g}"),
+    ]
+
+
 def _box(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return, per mode, the comparisons of the verdict box."""
     found = []
     for mode in report["modes"]:
         mine = {item["metric"]: item for item in report["comparisons"] if item["mode"] == mode}
-        lines = [{"what": what, **mine[metric]} for metric, what in _BOX if metric in mine]
+        lines = [{"what": words.measure(metric), **mine[metric]} for metric in _BOX if metric in mine]
         if lines:
             found.append({"mode": mode, "sentence": words.sentence(mine["throughput_rps"]), "lines": lines})
     return found
@@ -135,25 +207,35 @@ def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
     ratios = {(item["mode"], item["metric"]): item for item in report["comparisons"]}
     open_loop = any(of["service_s"] is not None for of in report["modes"].values())
     rows = []
-    for heading, where, unit, metric in _ROWS:
+    for heading, where, unit, column in _ROWS:
         if any(of[where[0]] is None for of in report["modes"].values()):
             continue  # service times of a closed loop
         found = {mode: _look_up(of, where) for mode, of in report["modes"].items()}
-        known = [item["value"] for item in found.values() if item["value"] is not None]
-        if not known:
+        known_ = [item["value"] for item in found.values() if item["value"] is not None]
+        if not known_:
             continue
-        scale, name = words.scale_of(max(known), unit)
+        scale, name = words.scale_of(max(known_), unit)
         cells = {
             mode: {
                 "value": words.number(None if item["value"] is None else item["value"] / scale),
                 "interval": words.span(item["low"], item["high"], scale),
-                "ratio": ratios.get((mode, metric)),
+                "ratio": ratios.get((mode, column)),
             }
             for mode, item in found.items()
         }
-        heading = heading.replace("Latency", "Response time") if open_loop else heading
-        rows.append({"heading": heading, "unit": name, "cells": cells})
+        if where[0] == "latency_s" and open_loop:
+            heading = _RESPONSE[where[-1]]
+        effect = mechanics.EFFECTS.get(column, "")
+        rows.append({"heading": say(heading), "unit": name, "cells": cells, "effect": effect and say(effect)})
     return rows
+
+
+def _inside(item: Mapping[str, Any]) -> str:
+    """Write the interval of the measured number of an expectation, in the unit that the number is written in."""
+    scale, _ = words.scale_of(item["measured"], item["unit"])
+    if item["measured_low"] == item["measured_high"]:
+        return ""
+    return words.span(item["measured_low"], item["measured_high"], scale)
 
 
 def _look_up(of: dict[str, Any], where: tuple[str, ...]) -> dict[str, Any]:
@@ -167,15 +249,15 @@ def _refusal(measured: Measured, mode: str) -> str:
     """Return why a mode's numbers are refused, or nothing."""
     proof = measured.run.proofs.get(measured.mode_of(mode).value)
     if proof is None:
-        return "no proof of the mode was taken" if measured.mode_of(mode).method else ""
-    return "" if proof.ok else "; ".join(proof.problems) or "the proof failed"
+        return say("no proof of the mode was taken") if measured.mode_of(mode).method else ""
+    return "" if proof.ok else "; ".join(proof.problems) or say("the proof failed")
 
 
 def _proof(measured: Measured, proof: Proof) -> dict[str, Any]:
     owners = _owners(measured, proof.hops)
     return {
         "proof": proof,
-        "macs": [(mac, owners.get(mac.lower(), "unknown")) for mac in proof.reply_macs],
+        "macs": [(mac, owners.get(mac.lower(), say("unknown"))) for mac in proof.reply_macs],
         "hops": [
             {
                 "hop": hop,

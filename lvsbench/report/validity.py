@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 
 from lvsbench.cluster import ForwardingMethod, Mode
-from lvsbench.report import statistics
+from lvsbench.report import statistics, words
 from lvsbench.report.frames import Floats, Measured
+from lvsbench.report.language import apart, listed, msg, say, together
 from lvsbench.results import State
 
 Word = Literal["ok", "warning", "error"]
@@ -41,29 +42,46 @@ class Judgement:
     text: str
 
 
+_UNFINISHED = {
+    State.RUNNING: msg("the run has no end: it is under way, or was killed"),
+    State.INTERRUPTED: msg("the run was interrupted"),
+    State.FAILED: msg("the run failed"),
+}
+
+
 def finished(measured: Measured) -> Judgement:
     """Judge whether the run came to its end."""
     run = measured.run
     if run.state is State.FINISHED:
-        told = f" of {run.asked.blocks} blocks" if run.order else ""
-        return Judgement("run-finished", "ok", f"all {len(run.trials)} trials{told} finished")
+        if run.order:
+            text = say(
+                "all {trials} trials of {blocks} blocks finished", trials=len(run.trials), blocks=run.asked.blocks
+            )
+        else:
+            text = say("all {trials} trials finished", trials=len(run.trials))
+        return Judgement("run-finished", "ok", text)
     planned = sum(map(len, run.order))
-    count = f"{len(run.trials)} of {planned} trials" if planned else f"{len(run.trials)} trials"
+    count = words.count(len(run.trials), msg("1 trial"), msg("{count} trials"))
+    if planned:
+        count = say("{count} of {planned} trials", count=len(run.trials), planned=planned)
     if run.state is State.INTERRUPTED and run.trials:
-        text = f"interrupted after {count}; to stop when the numbers please is no measurement"
+        text = say("interrupted after {trials}; to stop when the numbers please is no measurement", trials=count)
         return Judgement("run-finished", "warning", text)
     why = f": {run.error}" if run.error else ""
-    return Judgement("run-finished", "error", f"the run is {run.state.value}, not finished, after {count}{why}")
+    text = say("{state} (after {trials})", state=say(_UNFINISHED[run.state]), trials=count)
+    return Judgement("run-finished", "error", text + why)
 
 
 def restored(measured: Measured) -> Judgement:
     """Judge whether every host was put back, and that was verified."""
     found = measured.run.restored
     if found is None:
-        return Judgement("restored", "error", "nobody has verified that the hosts were put back")
+        return Judgement("restored", "error", say("nobody has verified that the hosts were put back"))
     if not found.verified:
-        return Judgement("restored", "error", "not every host was put back: " + _listed(found.differences))
-    return Judgement("restored", "ok", "every host is as it was before: whole snapshots compared")
+        return Judgement(
+            "restored", "error", say("not every host was put back: {what}", what=_listed(found.differences))
+        )
+    return Judgement("restored", "ok", say("every host is as it was before: whole snapshots compared"))
 
 
 def proof(measured: Measured) -> Judgement:
@@ -74,33 +92,41 @@ def proof(measured: Measured) -> Judgement:
         if shown is None:
             # A run that was stopped early need not have come to every mode.
             if mode in set(ForwardingMethod) and any(trial.mode == mode for trial in measured.run.trials):
-                problems.append(f"{mode.upper()}: no proof was taken")
+                problems.append(say("{mode}: no proof was taken", mode=mode.upper()))
         elif not shown.ok:
             problems.append(f"{mode.upper()}: {_listed(shown.problems)}")
     if problems:
-        return Judgement("proof", "error", "; ".join(problems))
+        return Judgement("proof", "error", apart(problems))
     blind = {node: None for shown in measured.run.proofs.values() for node in shown.blind}
     if blind:
-        text = f"proven as far as could be seen: no capture on {_listed(list(blind))} (is tcpdump there?)"
+        text = say(
+            "proven as far as could be seen: no capture on {nodes} (is tcpdump there?)", nodes=_listed(list(blind))
+        )
         return Judgement("proof", "warning", text)
-    return Judgement("proof", "ok", "captured packets show each mode to be what it is called")
+    return Judgement("proof", "ok", say("captured packets show each mode to be what it is called"))
 
 
 def errors(measured: Measured) -> Judgement:
     """Judge failed requests: any is worth a warning, more than one in a thousand of a trial is too many."""
     trials = measured.trials
     if trials.empty or (trials["successes"] == 0).any():
-        return Judgement("errors", "error", "a trial without a single successful request")
+        return Judgement("errors", "error", say("a trial without a single successful request"))
     count = int(trials["errors"].sum())
     if not count:
-        return Judgement("errors", "ok", f"none of {int(trials['requests'].sum()):,} requests failed")
+        total = int(trials["requests"].sum())
+        return Judgement("errors", "ok", say("none of {count} requests failed", count=f"{total:,}"))
     worst = float((trials["errors"] / trials["requests"]).max())
     kinds: dict[str, int] = {}
     for of_mode in measured.error_kinds.values():
         for kind, number in of_mode.items():
             kinds[kind] = kinds.get(kind, 0) + number
-    told = ", ".join(f"{kind} ({number:,})" for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:3])
-    text = f"{count:,} requests failed, up to {worst * 100:.2f} % of a trial: {told}"
+    told = listed(f"{kind} ({number:,})" for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:3])
+    text = say(
+        "{count} requests failed, up to {share} % of a trial: {kinds}",
+        count=f"{count:,}",
+        share=f"{worst * 100:.2f}",
+        kinds=told,
+    )
     return Judgement("errors", "error" if worst > ERROR_SHARE else "warning", text)
 
 
@@ -108,9 +134,9 @@ def generator_cpu(measured: Measured) -> Judgement:
     """Judge whether the load generator itself had CPU to spare: it runs on one core."""
     worst, where = _worst(measured, "generator_cpu")
     verdict: Word = "error" if worst >= GENERATOR_ERROR else "warning" if worst >= GENERATOR_WARNING else "ok"
-    text = f"the load generator used up to {worst * 100:.0f} % of a core{where}"
+    text = say("the load generator used up to {share} % of a core{where}", share=f"{worst * 100:.0f}", where=where)
     if verdict != "ok":
-        text += "; the numbers may be its own limit (more client machines, or fewer users)"
+        text = apart([text, say("the numbers may be its own limit (more client machines, or fewer users)")])
     return Judgement("generator-cpu", verdict, text)
 
 
@@ -121,19 +147,24 @@ def generator_lateness(measured: Measured) -> Judgement:
     verdict: Word = "warning" if worst >= LATENESS_WARNING_S else "ok"
     if open_loop and worst >= LATENESS_ERROR_S:
         verdict = "error"
-    return Judgement("generator-lateness", verdict, f"99 % of its timers fired within {worst * 1e3:.2g} ms{where}")
+    text = say("99 % of its timers fired within {late} ms{where}", late=f"{worst * 1e3:.2g}", where=where)
+    return Judgement("generator-lateness", verdict, text)
 
 
 def load_achieved(measured: Measured) -> Judgement:
     """Judge whether an offered rate was carried."""
     if not measured.open_loop:
         users = measured.run.asked.users
-        return Judgement("load-achieved", "ok", f"closed loop: {users} users, each waits for its response")
+        text = say("closed loop: {users} users, each waits for its response", users=users)
+        return Judgement("load-achieved", "ok", text)
     trials = measured.trials
     share = float((trials["throughput_rps"] / trials["due_rps"]).min()) if len(trials) else 0.0
-    told = " and ".join(f"{rate:,.0f}" for rate in dict.fromkeys(trials["offered_rps"])) if len(trials) else ""
+    offered = [f"{rate:,.0f}" for rate in dict.fromkeys(trials["offered_rps"])] if len(trials) else []
+    told = together(offered) if offered else words.NONE
     verdict: Word = "error" if share < ACHIEVED_ERROR else "warning" if share < ACHIEVED_WARNING else "ok"
-    text = f"at least {share * 100:.1f} % of the offered {told} requests/s were carried"
+    text = say(
+        "at least {share} % of the offered {rate} requests/s were carried", share=f"{share * 100:.1f}", rate=told
+    )
     return Judgement("load-achieved", verdict, text)
 
 
@@ -141,18 +172,20 @@ def saturation(measured: Measured) -> Judgement:
     """Judge whether every mode carried every load of a sweep; where not, that is what the sweep was to find."""
     sweep = measured.run.asked.sweep
     if sweep is None:
-        return Judgement("saturation", "ok", "one load, no sweep")
+        return Judgement("saturation", "ok", say("one load, no sweep"))
     beyond = []
     for point in sorted({int(each) for each in measured.trials["point"]}):
-        here = measured.at(point)
-        beyond += [f"{str(mode).upper()} at {sweep.values[point]}" for mode, yes in here.carried().items() if not yes]
+        carried = measured.at(point).carried()
+        at = sweep.values[point]
+        beyond += [
+            say("{mode} at {load}", mode=str(mode).upper(), load=at) for mode, yes in carried.items() if not yes
+        ]
     if not beyond:
-        return Judgement("saturation", "ok", "every mode carried every load of the sweep")
-    text = f"saturated: {_listed(beyond)}; what is not saturated is compared"
+        return Judgement("saturation", "ok", say("every mode carried every load of the sweep"))
     if not measured.headline.carried().all():
-        return Judgement(
-            "saturation", "warning", f"No load of this sweep was carried by every mode ({_listed(beyond)})"
-        )
+        text = say("No load of this sweep was carried by every mode ({modes})", modes=_listed(beyond))
+        return Judgement("saturation", "warning", text)
+    text = say("saturated: {modes}; what is not saturated is compared", modes=_listed(beyond))
     return Judgement("saturation", "ok", text)
 
 
@@ -161,9 +194,11 @@ def ports(measured: Measured) -> Judgement:
     exhausted, where = _worst(measured, "address_exhausted")
     waiting, _ = _worst(measured, "time_wait")
     if exhausted:
-        text = f"the client ran out of ephemeral ports {int(exhausted):,} times{where}"
+        text = say(
+            "the client ran out of ephemeral ports {count} times{where}", count=f"{int(exhausted):,}", where=where
+        )
         return Judgement("ports", "error", text)
-    text = f"no lack of ephemeral ports; at most {int(waiting):,} connections in TIME_WAIT"
+    text = say("no lack of ephemeral ports; at most {count} connections in TIME_WAIT", count=f"{int(waiting):,}")
     return Judgement("ports", "warning" if waiting >= TIME_WAIT_WARNING else "ok", text)
 
 
@@ -171,14 +206,16 @@ def blocks(measured: Measured) -> Judgement:
     """Judge whether there are enough complete blocks for an interval."""
     modes = {arm.name for arm in measured.run.arms}
     if measured.run.searches:
-        return Judgement("blocks", "ok", "a search: every rate found was confirmed, modes are not compared")
+        return Judgement("blocks", "ok", say("a search: every rate found was confirmed, modes are not compared"))
     complete = sum(modes <= set(rows["mode"]) for _, rows in measured.trials.groupby("block"))
-    count = "1 complete block" if complete == 1 else f"{complete} complete blocks"
+    count = words.count(complete, msg("1 complete block"), msg("{count} complete blocks"))
     if complete < statistics.MIN_TRIALS:
-        return Judgement("blocks", "warning", f"{count}: too few for an interval, so no mode is called better")
+        text = say("{count}: too few for an interval, so no mode is called better", count=count)
+        return Judgement("blocks", "warning", text)
     if complete < BLOCKS_WANTED:
-        return Judgement("blocks", "warning", f"{count}: a smoke run with wide intervals; {BLOCKS_WANTED} are usual")
-    return Judgement("blocks", "ok", f"{count}, one trial of each mode in each")
+        text = say("{count}: a smoke run with wide intervals; {usual} are usual", count=count, usual=BLOCKS_WANTED)
+        return Judgement("blocks", "warning", text)
+    return Judgement("blocks", "ok", say("{count}, one trial of each mode in each", count=count))
 
 
 def drift(measured: Measured) -> Judgement:
@@ -187,9 +224,9 @@ def drift(measured: Measured) -> Judgement:
     arms = trials.groupby(["mode", "point"]).indices if len(trials) else {}
     count, modes = len(trials), len(arms)
     if measured.run.searches:
-        return Judgement("drift", "ok", "a search changes the load from trial to trial")
+        return Judgement("drift", "ok", say("a search changes the load from trial to trial"))
     if count - modes < statistics.MIN_TRIALS:
-        return Judgement("drift", "ok", "too few trials to see a drift")
+        return Judgement("drift", "ok", say("too few trials to see a drift"))
     y = np.log(trials["throughput_rps"].to_numpy(dtype=np.float64))
     x = trials["number"].to_numpy(dtype=np.float64)
     # What is common to all trials of an arm is the arm's; only what goes with time is left.
@@ -199,25 +236,36 @@ def drift(measured: Measured) -> Judgement:
     found, p = statistics.slope(x, y, fitted=modes + 1)
     change = float(np.expm1(found * (count - 1)))
     if abs(change) >= DRIFT and p <= 0.05:
-        text = f"throughput changed by {change * 100:+.0f} % from the first trial to the last, in all modes alike"
-        return Judgement("drift", "warning", text + "; an order that is balanced over the blocks cancels most of it")
-    return Judgement("drift", "ok", f"no drift over the run ({change * 100:+.1f} % from first to last trial)")
+        text = say(
+            "throughput changed by {change} % from the first trial to the last, in all modes alike; "
+            "an order that is balanced over the blocks cancels most of it",
+            change=f"{change * 100:+.0f}",
+        )
+        return Judgement("drift", "warning", text)
+    text = say("no drift over the run ({change} % from first to last trial)", change=f"{change * 100:+.1f}")
+    return Judgement("drift", "ok", text)
 
 
 def steady(measured: Measured) -> Judgement:
     """Judge whether throughput was level inside each window, or the warm-up was too short."""
     trials = measured.trials
     cut = float(trials["cut_s"].max()) if len(trials) else 0.0
-    told = f"; up to {cut:.2g} s were still warm-up and are left out" if cut > 0 else ""
+    left_out = say("; up to {cut} s were still warm-up and are left out", cut=f"{cut:.2g}") if cut > 0 else ""
     late = trials[trials["steady"] == 0] if len(trials) else trials
     if len(late):
-        where = f"trial {late['number'].iloc[0]} ({str(late['mode'].iloc[0]).upper()})"
-        text = f"{len(late)} of {len(trials)} windows do not become level in their first half, {where} first"
-        return Judgement("steady", "warning", f"{text}; a longer warm-up may help{told}")
+        text = say(
+            "{late} of {count} windows do not become level in their first half, trial {number} ({mode}) first; "
+            "a longer warm-up may help",
+            late=len(late),
+            count=len(trials),
+            number=late["number"].iloc[0],
+            mode=str(late["mode"].iloc[0]).upper(),
+        )
+        return Judgement("steady", "warning", text + left_out)
     seconds = measured.seconds[measured.seconds["in_window"]] if len(measured.seconds) else measured.seconds
     windows = [(int(str(number)), rows) for number, rows in seconds.groupby("number") if len(rows) >= 5]
     if not windows:
-        return Judgement("steady", "ok", f"windows are too short to see a slope{told}")
+        return Judgement("steady", "ok", say("windows are too short to see a slope") + left_out)
     moving = []
     for number, rows in windows:
         y = rows["throughput_rps"].to_numpy(dtype=np.float64)
@@ -228,11 +276,19 @@ def steady(measured: Measured) -> Judgement:
         if abs(change) >= STEADY and p <= 0.05 / len(windows):
             moving.append((abs(change), change, number, rows["mode"].iloc[0]))
     if not moving:
-        return Judgement("steady", "ok", f"throughput is level inside all {len(windows)} windows{told}")
+        text = say("throughput is level inside all {count} windows", count=len(windows))
+        return Judgement("steady", "ok", text + left_out)
     _, change, number, mode = max(moving)
-    where = f"trial {number} ({mode.upper()})"
-    text = f"not steady in {len(moving)} of {len(windows)} windows, by {change * 100:+.0f} % in {where}"
-    return Judgement("steady", "warning", f"{text}; a longer warm-up may help{told}")
+    text = say(
+        "not steady in {moving} of {count} windows, by {change} % in trial {number} ({mode}); "
+        "a longer warm-up may help",
+        moving=len(moving),
+        count=len(windows),
+        change=f"{change * 100:+.0f}",
+        number=number,
+        mode=mode.upper(),
+    )
+    return Judgement("steady", "warning", text + left_out)
 
 
 def bottleneck(measured: Measured) -> Judgement:
@@ -250,18 +306,28 @@ def bottleneck(measured: Measured) -> Judgement:
         busy = measured.of(mode, "cpu_busy")
         mean = float(busy[np.isfinite(busy)].mean()) if np.isfinite(busy).any() else None
         level = direct is not None and rate >= direct * (1 - SAME_AS_CONTROL)
-        told = "" if mean is None else f" (director {mean * 100:.0f} % busy)"
+        told = "" if mean is None else say(" (director {share} % busy)", share=f"{mean * 100:.0f}")
         if level or (mean is not None and mean < IDLE_DIRECTOR):
             limited.append(f"{mode.upper()}{told}")
         elif router is not None and rate >= router * (1 - SAME_AS_CONTROL):
             forwarding.append(f"{mode.upper()}{told}")
     if measured.open_loop and not measured.run.searches:
-        return Judgement("bottleneck", "ok", "at a fixed rate throughput is what was offered; compare latency and CPU")
-    also = f"; {_listed(forwarding)} carried what the director carries as a router, without IPVS" if forwarding else ""
-    if not limited:
-        return Judgement("bottleneck", "ok", f"no mode was held back by the generator or the real servers{also}")
-    text = f"real servers or generator were the limit in {_listed(limited)}: throughput there is a lower bound"
-    return Judgement("bottleneck", "warning", f"{text} of what the director can carry{also}")
+        text = say("at a fixed rate throughput is what was offered; compare latency and CPU")
+        return Judgement("bottleneck", "ok", text)
+    verdict: Word = "warning" if limited else "ok"
+    text = (
+        say(
+            "real servers or generator were the limit in {modes}: "
+            "throughput there is a lower bound of what the director can carry",
+            modes=_listed(limited),
+        )
+        if limited
+        else say("no mode was held back by the generator or the real servers")
+    )
+    if forwarding:
+        also = say("{modes} carried what the director carries as a router, without IPVS", modes=_listed(forwarding))
+        text = apart([text, also])
+    return Judgement("bottleneck", verdict, text)
 
 
 def mtu(measured: Measured) -> Judgement:
@@ -269,15 +335,15 @@ def mtu(measured: Measured) -> Judgement:
     seen: dict[str, str] = {}
     for name, node in measured.cluster.nodes.items():
         # "eth0 1500 lo 65536": only the interfaces of the topology carry what is measured.
-        words = measured.run.environment.get(name, {}).get("mtu", "").split()
-        known = dict(zip(words[0::2], words[1::2], strict=False))
+        told = measured.run.environment.get(name, {}).get("mtu", "").split()
+        known = dict(zip(told[0::2], told[1::2], strict=False))
         seen |= {f"{name} {link}": known[link] for link in node.links if link in known}
     if not seen:
-        return Judgement("mtu", "ok", "no node said its MTU")
+        return Judgement("mtu", "ok", say("no node said its MTU"))
     if len(set(seen.values())) > 1:
-        told = ", ".join(f"{node} {value}" for node, value in seen.items())
-        return Judgement("mtu", "warning", f"nodes differ in MTU: {told}")
-    return Judgement("mtu", "ok", f"MTU {next(iter(seen.values()))} on every link")
+        all_ = listed(f"{node} {value}" for node, value in seen.items())
+        return Judgement("mtu", "warning", say("nodes differ in MTU: {all}", all=all_))
+    return Judgement("mtu", "ok", say("MTU {mtu} on every link", mtu=next(iter(seen.values()))))
 
 
 ALL: tuple[Callable[[Measured], Judgement], ...] = (
@@ -315,10 +381,11 @@ def _worst(measured: Measured, column: str) -> tuple[float, str]:
     if not len(values):
         return 0.0, ""
     row = measured.trials.iloc[int(values.argmax())]
-    return float(values.max()), f" (trial {row['number']}, {str(row['mode']).upper()})"
+    where = say(" (trial {number}, {mode})", number=row["number"], mode=str(row["mode"]).upper())
+    return float(values.max()), where
 
 
 def _listed(items: list[str]) -> str:
-    return (
-        ", ".join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "") if items else "no reason given"
-    )
+    if not items:
+        return say("no reason given")
+    return listed(items[:4]) + (say(" and {count} more", count=len(items) - 4) if len(items) > 4 else "")

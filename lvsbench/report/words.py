@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lvsbench.report.language import msg, say
 from lvsbench.report.statistics import Verdict
 
 NONE = "–"
@@ -63,7 +64,7 @@ def span(low: float | None, high: float | None, scale: float = 1.0) -> str:
         ends = number(low / scale, digits), number(high / scale, digits)
         if ends[0] != ends[1]:
             break
-    return f"{ends[0]} to {ends[1]}"
+    return say("{low} to {high}", low=ends[0], high=ends[1])
 
 
 def times(found: Mapping[str, Any]) -> str:
@@ -73,11 +74,55 @@ def times(found: Mapping[str, Any]) -> str:
 
 
 _MEASURES = {
-    "throughput_rps": ("carried", "requests per second"),
-    "latency_p50_s": ("had", "median latency"),
-    "latency_p99_s": ("had", "99th percentile of latency"),
-    "cpu_s_per_request": ("used", "director CPU per request"),
+    # metric: what it is, a mode against another, a mode against an earlier run
+    "throughput_rps": (
+        msg("requests per second"),
+        msg("{mode} carried {ratio} times {reference}'s requests per second"),
+        msg("{mode} carried {ratio} times the requests per second of before"),
+    ),
+    "latency_p50_s": (
+        msg("median latency"),
+        msg("{mode} had {ratio} times {reference}'s median latency"),
+        msg("{mode} had {ratio} times the median latency of before"),
+    ),
+    "latency_p99_s": (
+        msg("99th percentile of latency"),
+        msg("{mode} had {ratio} times {reference}'s 99th percentile of latency"),
+        msg("{mode} had {ratio} times the 99th percentile of latency of before"),
+    ),
+    "cpu_s_per_request": (
+        msg("director CPU per request"),
+        msg("{mode} used {ratio} times {reference}'s director CPU per request"),
+        msg("{mode} used {ratio} times the director CPU per request of before"),
+    ),
 }
+_VERDICTS = {
+    Verdict.BETTER: msg("better"),
+    Verdict.WORSE: msg("worse"),
+    Verdict.SAME: msg("no practical difference"),
+    Verdict.UNKNOWN: msg("cannot tell"),
+}
+
+
+def verdict(word: str) -> str:
+    """Say one of the four verdicts."""
+    return say(_VERDICTS[Verdict(word)])
+
+
+def measure(metric: str) -> str:
+    """Say what a metric of the headline is: ``median latency``."""
+    return say(_MEASURES[metric][0])
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Say how many there are: ``1 block``, ``6 blocks``.
+
+    Args:
+        number: how many.
+        one: the message for one.
+        many: the message for any other number, with ``{count}`` in it.
+    """
+    return say(one) if number == 1 else say(many, count=f"{number:,}")
 
 
 def sentence(found: Mapping[str, Any]) -> str:
@@ -86,23 +131,26 @@ def sentence(found: Mapping[str, Any]) -> str:
     Args:
         found: an entry of ``comparisons`` in report.json whose metric is one of the four of the headline.
     """
-    verb, what = _MEASURES[found["metric"]]
-    mode, reference = found["mode"].upper(), found["reference"].upper()
+    what, clause, _ = _MEASURES[found["metric"]]
+    names = {"mode": found["mode"].upper(), "reference": found["reference"].upper()}
     if found["ratio"] is None:
-        return f"{mode} and {reference} cannot be compared in {what}: not measured in both."
-    if found["low"] is None:
-        blocks = "1 block" if found["blocks"] == 1 else f"{found['blocks']} blocks"
-        return (
-            f"{mode} {verb} {number(found['ratio'])} times {reference}'s {what}, but {blocks} cannot tell how surely."
+        return say(
+            "{mode} and {reference} cannot be compared in {what}: not measured in both.", what=say(what), **names
         )
-    match found["verdict"]:
-        case Verdict.SAME:
-            limit = f"{found['threshold'] * 100:g} %"
-            return f"{mode} and {reference} do not differ in {what} by more than {limit}: {times(found)}."
-        case Verdict.UNKNOWN:
-            return f"{mode} {verb} {times(found)} times {reference}'s {what}: cannot tell."
-        case word:
-            return f"{mode} {verb} {times(found)} times {reference}'s {what}: {word}."
+    if found["low"] is None:
+        blocks = count(found["blocks"], msg("1 block"), msg("{count} blocks"))
+        told = say(clause, ratio=number(found["ratio"]), **names)
+        return say("{clause}, but {count} cannot tell how surely.", clause=told, count=blocks)
+    if found["verdict"] == Verdict.SAME:
+        return say(
+            "{mode} and {reference} do not differ in {what} by more than {limit}: {ratio}.",
+            what=say(what),
+            limit=f"{found['threshold'] * 100:g} %",
+            ratio=times(found),
+            **names,
+        )
+    told = say(clause, ratio=times(found), **names)
+    return say("{clause}: {verdict}.", clause=told, verdict=verdict(found["verdict"]))
 
 
 def in_headline(found: Mapping[str, Any]) -> bool:
@@ -116,16 +164,25 @@ def between_runs(found: Mapping[str, Any]) -> str:
     Args:
         found: an entry of ``comparisons`` of :func:`lvsbench.report.comparison.compare`, of a metric of the headline.
     """
-    verb, what = _MEASURES[found["metric"]]
+    what, _, clause = _MEASURES[found["metric"]]
     mode = found["mode"].upper()
     if found["ratio"] is None:
-        return f"{mode}: {what} was not measured in both runs."
+        return say("{mode}: {what} was not measured in both runs.", mode=mode, what=say(what))
     if found["low"] is None:
-        trials = "1 trial" if found["trials"] == 1 else f"{found['trials']} trials"
-        return f"{mode} {verb} {number(found['ratio'])} times the {what} of before, but {trials} cannot tell."
+        trials = count(found["trials"], msg("1 trial"), msg("{count} trials"))
+        told = say(clause, mode=mode, ratio=number(found["ratio"]))
+        return say("{clause}, but {count} cannot tell how surely.", clause=told, count=trials)
     if found["verdict"] == Verdict.SAME:
-        return f"{mode}: {what} did not change by more than {found['threshold'] * 100:g} %: {times(found)} times."
-    return f"{mode} {verb} {times(found)} times the {what} of before: {found['verdict']}."
+        limit = f"{found['threshold'] * 100:g} %"
+        return say(
+            "{mode}: {what} did not change by more than {limit}: {ratio} times.",
+            mode=mode,
+            what=say(what),
+            limit=limit,
+            ratio=times(found),
+        )
+    told = say(clause, mode=mode, ratio=times(found))
+    return say("{clause}: {verdict}.", clause=told, verdict=verdict(found["verdict"]))
 
 
 def headline(report: Mapping[str, Any]) -> list[str]:
@@ -135,12 +192,15 @@ def headline(report: Mapping[str, Any]) -> list[str]:
         report: the content of report.json.
     """
     if not report["valid"]:
-        return [f"Not valid: {item['text']}." for item in report["validity"] if item["verdict"] == "error"]
+        return [say("Not valid: {why}.", why=item["text"]) for item in report["validity"] if item["verdict"] == "error"]
     found = [item for item in report["comparisons"] if item["metric"] in _MEASURES]
     if found:
         return [sentence(item) for item in found]
     return [
-        f"{mode.upper()} carried {number(of['throughput_rps']['value'])} requests per second; "
-        "there is no other mode in this run to compare it with."
+        say(
+            "{mode} carried {rate} requests per second; there is no other mode in this run to compare it with.",
+            mode=mode.upper(),
+            rate=number(of["throughput_rps"]["value"]),
+        )
         for mode, of in report["modes"].items()
     ]

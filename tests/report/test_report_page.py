@@ -165,7 +165,7 @@ def test_verdict_is_in_words_with_intervals(page):
 
 def test_embedded_data_are_those_of_the_report(text, folder):
     """The page carries report.json as it is."""
-    found = re.search(r'<pre tabindex="0" class="data"><code>(.*?)</code>', text, re.S)[1]
+    found = re.search(r'<pre tabindex="0" class="data" lang="en"><code>(.*?)</code>', text, re.S)[1]
     assert json.loads(html.unescape(found)) == json.loads(folder.report.read_text(encoding="utf-8"))
 
 

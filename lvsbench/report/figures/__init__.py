@@ -7,12 +7,12 @@ from lvsbench.report.figures import bytes as bytes_
 from lvsbench.report.figures import cpu, latency, series, served, throughput, topology, trials
 
 ALL: tuple[Figure, ...] = (
+    latency.FIGURE,
     throughput.FIGURE,
     cpu.FIGURE,
-    latency.FIGURE,
     bytes_.FIGURE,
     trials.FIGURE,
-    served.FIGURE,
     series.FIGURE,
+    served.FIGURE,
     topology.FIGURE,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,8 +11,9 @@ from matplotlib.axes import Axes
 from lvsbench.report import drawing, mechanics, words
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import listed, msg, say
 
-WAYS = {"bytes in per request": "in", "bytes out per request": "out"}
+WAYS = {mechanics.BYTES_IN: msg("in"), mechanics.BYTES_OUT: msg("out")}
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
@@ -49,9 +52,9 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     axes.set_xlim(float(frame["value"].min()) / 1e3 / 2, float(frame["value"].max()) / 1e3 * 6)
     drawing.log_ticks(axes, "x")
     axes.set_ylim(len(frame) - 0.4, -0.6)
-    axes.set_yticks(range(len(frame)), [f"{m.upper()} {w}" for m, w in zip(frame["mode"], frame["way"], strict=True)])
+    axes.set_yticks(range(len(frame)), [_name(item) for _, item in frame.iterrows()])
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("kB through the director's interface per request (log)")
+    axes.set_xlabel(say("kB through the director's interface per request (log)"))
 
 
 def table(frames: dict[str, pd.DataFrame]) -> Table:
@@ -64,33 +67,35 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
             predicted = f"{words.span(float(item['low']), float(item['high']), scale)} {unit}"
         rows.append(
             (
-                f"{item['mode'].upper()} {item['way']}",
+                _name(item),
                 words.quantity(float(item["value"]), "B"),
                 predicted,
                 item["words"],
             )
         )
-    return Table(("mode and way", "measured", "predicted", "because"), rows)
+    return Table((say("mode and way"), say("measured"), say("predicted"), say("because")), rows)
 
 
 def alt(_panel: str, frame: pd.DataFrame) -> str:
     """Say the measured bytes."""
-    told = [
-        f"{item['mode'].upper()} {item['way']} {words.quantity(item['value'], 'B')}" for _, item in frame.iterrows()
-    ]
-    return f"Bytes through the director per request: {', '.join(told)}."
+    told = listed(f"{_name(item)} {words.quantity(item['value'], 'B')}" for _, item in frame.iterrows())
+    return say("Bytes through the director per request: {values}.", values=told)
+
+
+def _name(item: pd.Series[Any]) -> str:
+    return f"{item['mode'].upper()} {say(item['way'])}"
 
 
 FIGURE = Figure(
     name="bytes",
-    title="Bytes through the director",
-    question="How much passes the director for one request, and is that what the mode's mechanics predict?",
+    title=msg("Bytes through the director"),
+    question=msg("How much passes the director for one request, and is that what the mode's mechanics predict?"),
     unit="B",
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="Marks: measured. Grey: predicted from the object's size and what the mode does to a packet.",
+    note=msg("Marks: measured. Grey: predicted from the object's size and what the mode does to a packet."),
     margins=(0.75, 0.45, 0.15, 0.12),
     size=(4.7, 3.1),
 )

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lvsbench.report import drawing
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import msg, say
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
@@ -22,7 +23,7 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     drawing.draw_estimates(axes, frame, "s")
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 1e6:,.4g}"))
-    axes.set_xlabel("CPU of the director per request, µs")
+    axes.set_xlabel(say("CPU of the director per request, µs"))
 
 
 def table(frames: dict[str, pd.DataFrame]) -> Table:
@@ -32,18 +33,18 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
 
 def alt(_panel: str, frame: pd.DataFrame) -> str:
     """Say the means."""
-    return drawing.estimates_alt("CPU time of the director per request by mode", frame, "s")
+    return drawing.estimates_alt(say("CPU time of the director per request by mode"), frame, "s")
 
 
 FIGURE = Figure(
     name="cpu",
-    title="Director CPU per request",
-    question="What does one request cost the director?",
+    title=msg("Director CPU per request"),
+    question=msg("What does one request cost the director?"),
     unit="s",
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="Softirq included. A dot is a trial, the bar ends at their mean, the line below it is the 95 % interval.",
+    note=msg("Softirq included. A dot is a trial, the bar ends at their mean, the line below it is the 95 % interval."),
     size=(4.7, 2.3),
 )

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import apart, msg, say
 
 SHOWN = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 
@@ -38,8 +39,8 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     drawing.log_ticks(axes, "y")
     ticks = [0.0, *(p for p in SHOWN if -np.log10(1 - p) <= farthest + 0.02)]
     axes.set_xticks([-np.log10(1 - p) for p in ticks], [f"{p * 100:.6g}" for p in ticks])
-    axes.set_xlabel("percentile of successful requests, %")
-    axes.set_ylabel("latency, ms")
+    axes.set_xlabel(say("percentile of successful requests, %"))
+    axes.set_ylabel(say("latency, ms"))
     drawing.label_ends(axes, ends)
 
 
@@ -55,7 +56,7 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
             # The curve's points lie closer together than a line is wide; the last one at or below is what is drawn.
             cells.append(words.NONE if beyond else words.quantity(reached["latency_s"].iloc[-1], "s"))
         rows.append((mode.upper(), *cells))
-    return Table(("mode", *(f"{percentile * 100:.6g} %" for percentile in SHOWN)), rows)
+    return Table((say("mode"), *(f"{percentile * 100:.6g} %" for percentile in SHOWN)), rows)
 
 
 def alt(_panel: str, frame: pd.DataFrame) -> str:
@@ -66,23 +67,30 @@ def alt(_panel: str, frame: pd.DataFrame) -> str:
         middle = mine.iloc[int((mine["percentile"] - 0.5).abs().to_numpy().argmin())]
         last = mine.iloc[-1]
         told.append(
-            f"{mode.upper()} from {words.quantity(middle['latency_s'], 's')} at the median to "
-            f"{words.quantity(last['latency_s'], 's')} at {last['percentile'] * 100:.5g} %"
+            say(
+                "{mode} from {middle} at the median to {last} at {percentile} %",
+                mode=mode.upper(),
+                middle=words.quantity(middle["latency_s"], "s"),
+                last=words.quantity(last["latency_s"], "s"),
+                percentile=f"{last['percentile'] * 100:.5g}",
+            )
         )
-    return f"Latency over percentile, one line per mode: {'; '.join(told)}."
+    return say("Latency over percentile, one line per mode: {values}.", values=apart(told))
 
 
 FIGURE = Figure(
     name="latency",
-    title="Latency over percentile",
-    question="How long did requests take, and the slow ones in particular?",
+    title=msg("Latency over percentile"),
+    question=msg("How long did requests take, and the slow ones in particular?"),
     unit="s",
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="Each step to the right is ten times rarer. Lines: all requests of a mode; bands: the range over its trials. "
-    "A line ends where fewer than ten requests lie beyond.",
+    note=msg(
+        "Each step to the right is ten times rarer. Lines: all requests of a mode; bands: the range over its trials. "
+        "A line ends where fewer than ten requests lie beyond."
+    ),
     margins=(0.55, 0.45, 0.64, 0.12),
     size=(4.7, 3.1),
 )

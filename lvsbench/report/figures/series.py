@@ -9,8 +9,9 @@ from lvsbench.cluster import Mode
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import apart, listed, msg, say
 
-THROUGHPUT, CPU = "requests per second", "director, share of its CPUs busy"
+THROUGHPUT, CPU = msg("requests per second"), msg("director, share of its CPUs busy")
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
@@ -52,12 +53,14 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     axes.set_xlim(0, float(frame["t_s"].max()))
     axes.set_ylim(0, float(frame["value"].max()) * 1.12 or 1)
     if warm > 0:
-        axes.text(warm / 2, 1.01, "warm-up", transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=7.5)
+        axes.text(
+            warm / 2, 1.01, say("warm-up"), transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=7.5
+        )
     drawing.plain_ticks(axes, "y")
     drawing.plain_ticks(axes, "x", 7)
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel("seconds of load")
-    axes.set_ylabel(str(frame["label"].iloc[0]))
+    axes.set_xlabel(say("seconds of load"))
+    axes.set_ylabel(say(str(frame["label"].iloc[0])))
     drawing.label_ends(axes, ends)
 
 
@@ -70,8 +73,9 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
             middle = mine.groupby(mine["t_s"].astype(int))["value"].median()
             begin = middle[middle.index >= mine["begin_s"].max()]
             cells = (middle.iloc[0], begin.iloc[0] if len(begin) else None, middle.iloc[-1])
-            rows.append((f"{mode.upper()}, {label}", *(words.number(cell) for cell in cells)))
-    return Table(("median over trials", "first second", "first of the window", "last second"), rows)
+            rows.append((listed([mode.upper(), say(label)]), *(words.number(cell) for cell in cells)))
+    header = (say("median over trials"), say("first second"), say("first of the window"), say("last second"))
+    return Table(header, rows)
 
 
 def alt(panel: str, frame: pd.DataFrame) -> str:
@@ -82,18 +86,20 @@ def alt(panel: str, frame: pd.DataFrame) -> str:
         for mode in dict.fromkeys(inside["mode"])
         if len(mine := inside.loc[inside["mode"] == mode, "value"])
     ]
-    return f"{panel[0].upper()}{panel[1:]} over the time of a trial, range inside the window: {'; '.join(told)}."
+    return say(
+        "Over the time of a trial, {what}, range inside the window: {values}.", what=say(panel), values=apart(told)
+    )
 
 
 FIGURE = Figure(
     name="series",
-    title="Inside a trial",
-    question="Was the load steady once the warm-up was over?",
+    title=msg("Inside a trial"),
+    question=msg("Was the load steady once the warm-up was over?"),
     unit="requests/s; CPUs",
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="Thin lines are trials, thick ones the median of a mode. Only what follows the shaded warm-up counts.",
+    note=msg("Thin lines are trials, thick ones the median of a mode. Only what follows the shaded warm-up counts."),
     margins=(0.6, 0.45, 0.64, 0.22),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +11,7 @@ from matplotlib.axes import Axes
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import listed, msg, say
 
 UNWEIGHTED = ("rr", "lc")
 """Schedulers that do not look at weights other than 0. Source: ipvsadm(8), --scheduler."""
@@ -54,10 +57,10 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     axes.set_xlim(0, shown * 1.3 if np.isfinite(shown) else 100)
     axes.set_ylim(len(servers) - 0.45, -0.55)
     weights = frame.drop_duplicates("server")["weight"]
-    axes.set_yticks(range(len(servers)), [f"{s}\nweight {w}" for s, w in zip(servers, weights, strict=True)])
+    axes.set_yticks(range(len(servers)), _weighed(servers, weights))
     drawing.plain_ticks(axes, "x")
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("share of successful requests, %")
+    axes.set_xlabel(say("share of successful requests, %"))
 
 
 def table(frames: dict[str, pd.DataFrame]) -> Table:
@@ -72,27 +75,43 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
         )
         for _, item in frames[""].iterrows()
     ]
-    return Table(("real server and mode", "requests", "share", "weight", "share by scheduler and weight"), rows)
+    header = (
+        say("real server and mode"),
+        say("requests"),
+        say("share"),
+        say("weight"),
+        say("share by scheduler and weight"),
+    )
+    return Table(header, rows)
+
+
+def _weighed(servers: Iterable[str], weights: Iterable[int]) -> list[str]:
+    return [f"{server}\n{say('weight {weight}', weight=w)}" for server, w in zip(servers, weights, strict=True)]
 
 
 def alt(_panel: str, frame: pd.DataFrame) -> str:
     """Say the shares."""
     told = [
-        f"{item['server']} {words.quantity(item['share'], 'share')} in {item['mode'].upper()}"
+        say(
+            "{server} {share} in {mode}",
+            server=item["server"],
+            share=words.quantity(item["share"], "share"),
+            mode=item["mode"].upper(),
+        )
         for _, item in frame.iterrows()
     ]
-    return f"Share of requests per real server: {', '.join(told)}."
+    return say("Share of requests per real server: {values}.", values=listed(told))
 
 
 FIGURE = Figure(
     name="served",
-    title="Requests per real server",
-    question="Did each real server get the share that the scheduler owes it?",
+    title=msg("Requests per real server"),
+    question=msg("Did each real server get the share that the scheduler owes it?"),
     unit="share",
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="The grey bar ends at the share that scheduler and weight give; marks are what was answered.",
+    note=msg("The grey bar ends at the share that scheduler and weight give; marks are what was answered."),
     margins=(0.75, 0.45, 0.15, 0.12),
 )

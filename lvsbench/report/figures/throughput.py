@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from lvsbench.report import drawing
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import msg, say
 
-UNIT = "requests/s"
+UNIT = msg("requests/s")
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
@@ -21,28 +22,28 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     """Draw a bar per mode with its trials as dots."""
     drawing.draw_estimates(axes, frame, "")
     drawing.plain_ticks(axes, "x")
-    axes.set_xlabel("successful requests per second")
+    axes.set_xlabel(say("successful requests per second"))
 
 
 def table(frames: dict[str, pd.DataFrame]) -> Table:
     """Return mean, interval and trials per mode."""
-    return drawing.estimates_table(frames[""], UNIT)
+    return drawing.estimates_table(frames[""], say(UNIT))
 
 
 def alt(_panel: str, frame: pd.DataFrame) -> str:
     """Say the means."""
-    return drawing.estimates_alt("Throughput by mode", frame, UNIT)
+    return drawing.estimates_alt(say("Throughput by mode"), frame, say(UNIT))
 
 
 FIGURE = Figure(
     name="throughput",
-    title="Throughput",
-    question="How many requests per second did each mode carry?",
+    title=msg("Throughput"),
+    question=msg("How many requests per second did each mode carry?"),
     unit=UNIT,
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="A dot is a trial, the bar ends at their mean, the line below it is the 95 % interval.",
+    note=msg("A dot is a trial, the bar ends at their mean, the line below it is the 95 % interval."),
     size=(4.7, 2.3),
 )

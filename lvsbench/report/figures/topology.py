@@ -16,6 +16,7 @@ from lvsbench.cluster import Cluster, ForwardingMethod, Node, Role
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import msg, say
 from lvsbench.results import Hop
 
 MOST_SERVERS = 5
@@ -66,7 +67,7 @@ def _nodes(measured: Measured, used: set[str]) -> list[dict[str, object]]:
     standby = cluster.directors[1:]
     if standby:
         name = ", ".join(node.name for node in standby)
-        text = "\n".join([name, *(str(node.address) for node in standby[:1]), "stands by"])
+        text = "\n".join([name, *(str(node.address) for node in standby[:1]), say("stands by")])
         rows.append({"kind": "node", "name": name, "text": text, "x": RIGHT, "y": 0.86, "look": "standby"})
     return rows
 
@@ -99,9 +100,10 @@ def _captured(measured: Measured, hops: list[Hop]) -> list[dict[str, object]]:
             if before.node == after.node:
                 continue
             source, target = (_name(addresses, address) for address in (after.source, after.destination))
-            text = f"to {target}" if direction == "request" else f"from {source}"
+            text = say("to {node}", node=target) if direction == "request" else say("from {node}", node=source)
             if after.encapsulation:
-                text = f"{after.encapsulation.upper()} to {_name(addresses, after.outer_destination or '')}"
+                outer = _name(addresses, after.outer_destination or "")
+                text = say("{kind} to {node}", kind=after.encapsulation.upper(), node=outer)
             text += f", TTL {after.ttl}"
             edges += _leg(measured.cluster, before.node, after.node, direction, text, captured=True)
     return edges
@@ -137,9 +139,9 @@ def _expected(measured: Measured, mode: str) -> list[dict[str, object]]:
     reply = [server, director, client] if mode == ForwardingMethod.NAT else [server, client]
     return [
         edge
-        for direction, path in (("request", request), ("reply", reply))
+        for direction, path in ((msg("request"), request), (msg("reply"), reply))
         for a, b in pairwise(path)
-        for edge in _leg(measured.cluster, a, b, direction, direction, captured=False)
+        for edge in _leg(measured.cluster, a, b, direction, say(direction), captured=False)
     ]
 
 
@@ -209,8 +211,8 @@ def _arrow(
     # Nearer to the start than to the end: there the boxes of other real servers are.
     at = (a[0] + (b[0] - a[0]) * 0.43 - side[0] / 0.014 * away, a[1] + (b[1] - a[1]) * 0.43 - side[1] / 0.014 * away)
     axes.text(
-        *at, str(edge["text"]), rotation=angle - 180 * math.copysign(upside_down, angle), ha="center", va="center",
-        size=7, color=colour,
+        *at, str(edge["text"]), rotation=angle - 180 * math.copysign(upside_down, angle), rotation_mode="anchor",
+        ha="center", va="center", size=7, color=colour,
     )  # fmt: skip
 
 
@@ -230,9 +232,9 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
     rows = []
     for mode, frame in frames.items():
         edges = frame[frame["kind"] == "edge"]
-        how = "captured" if edges["captured"].astype(bool).all() else "expected, not captured"
+        how = say("captured") if edges["captured"].astype(bool).all() else say("expected, not captured")
         rows.append((mode, *(_path(edges, direction) for direction in ("request", "reply")), how))
-    return Table(("mode", "request", "reply", "path is"), rows)
+    return Table((say("mode"), say("request"), say("reply"), say("path is")), rows)
 
 
 def _path(edges: pd.DataFrame, direction: str) -> str:
@@ -243,19 +245,22 @@ def _path(edges: pd.DataFrame, direction: str) -> str:
 def alt(panel: str, frame: pd.DataFrame) -> str:
     """Say the way of request and reply."""
     edges = frame[frame["kind"] == "edge"]
-    return f"Packet path in {panel}: request {_path(edges, 'request')}; reply {_path(edges, 'reply')}."
+    request, reply = (_path(edges, direction) for direction in ("request", "reply"))
+    return say("Packet path in {mode}: request {request}; reply {reply}.", mode=panel, request=request, reply=reply)
 
 
 FIGURE = Figure(
     name="topology",
-    title="Packet path",
-    question="Which way do a request and its reply take in each mode?",
+    title=msg("Packet path"),
+    question=msg("Which way do a request and its reply take in each mode?"),
     unit="",
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="As captured: requests in the text's colour, replies in the mode's; a dashed path is expected, not captured.",
+    note=msg(
+        "As captured: requests in the text's colour, replies in the mode's; a dashed path is expected, not captured."
+    ),
     margins=(0.02, 0.02, 0.02, 0.02),
     size=(4.7, 2.9),
 )

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import listed, msg, say
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
@@ -36,8 +37,8 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     )
     drawing.plain_ticks(axes, "y")
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel("trial, in run order (shades: blocks)")
-    axes.set_ylabel("requests/s")
+    axes.set_xlabel(say("trial, in run order (shades: blocks)"))
+    axes.set_ylabel(say("requests/s"))
     drawing.label_ends(axes, ends)
 
 
@@ -47,28 +48,35 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
         (str(item["number"]), str(item["block"]), item["mode"].upper(), words.number(item["value"]))
         for _, item in frames[""].iterrows()
     ]
-    return Table(("trial", "block", "mode", "requests/s"), rows)
+    return Table((say("trial"), say("block"), say("mode"), say("requests/s")), rows)
 
 
 def alt(_panel: str, frame: pd.DataFrame) -> str:
     """Say the range of each mode over the run."""
     told = [
-        f"{mode.upper()} between {words.number(mine.min())} and {words.number(mine.max())}"
+        say(
+            "{mode} between {low} and {high}",
+            mode=mode.upper(),
+            low=words.number(mine.min()),
+            high=words.number(mine.max()),
+        )
         for mode in dict.fromkeys(frame["mode"])
         if len(mine := frame.loc[frame["mode"] == mode, "value"])
     ]
-    return f"Requests per second of {len(frame)} trials in run order: {', '.join(told)}."
+    return say("Requests per second of {count} trials in run order: {values}.", count=len(frame), values=listed(told))
 
 
 FIGURE = Figure(
     name="trials",
-    title="Trials in run order",
-    question="Did the rig drift while it was measured?",
-    unit="requests/s",
+    title=msg("Trials in run order"),
+    question=msg("Did the rig drift while it was measured?"),
+    unit=msg("requests/s"),
     panels=panels,
     draw=draw,
     table=table,
     alt=alt,
-    note="Level lines mean that time made no difference. The order of modes changes, so that a drift hits all alike.",
+    note=msg(
+        "Level lines mean that time made no difference. The order of modes changes, so that a drift hits all alike."
+    ),
     margins=(0.6, 0.45, 0.64, 0.12),
 )
