@@ -20,11 +20,12 @@ from typing import Any
 
 from lvsbench.report import words
 from lvsbench.report.frames import Measured
+from lvsbench.report.language import apart, msg, say, together
 from lvsbench.report.statistics import Verdict
 from lvsbench.results import Search
 
 Part = dict[str, Any]
-UNITS = {"rate": "requests/s", "users": "users", "object": "", "real-servers": "real servers"}
+UNITS = {"rate": msg("requests/s"), "users": msg("users"), "object": "", "real-servers": msg("real servers")}
 
 
 def aa(measured: Measured, comparisons: list[Part]) -> Part | None:
@@ -109,8 +110,12 @@ def search(whole: Measured) -> Part | None:
 def limits(asked: Search) -> str:
     """Say the limits of a search in words."""
     times = {"50 %": asked.p50_s, "99 %": asked.p99_s, "99.9 %": asked.p999_s}
-    told = [f"{share} of responses within {words.quantity(time, 's')}" for share, time in times.items() if time]
-    return " and ".join([*told, f"at most {asked.errors * 100:g} % errors"])
+    told = [
+        say("{share} of responses within {time}", share=share, time=words.quantity(time, "s"))
+        for share, time in times.items()
+        if time
+    ]
+    return together([*told, say("at most {share} % errors", share=f"{asked.errors * 100:g}")])
 
 
 def sentences(report: Part) -> list[str]:
@@ -128,19 +133,26 @@ def sentences(report: Part) -> list[str]:
 
 def _of_aa(found: Part) -> list[str]:
     if not found["noise"]:
-        return ["An A/A run of each mode with itself: too few blocks to say how far apart two equal things come out."]
-    floor = [f"{what} {words.span(each['low'], each['high'])}" for metric, what in (
-        ("throughput_rps", "requests per second"), ("latency_p99_s", "99th percentile"), ("cpu_s_per_request", "CPU"))
-        if (each := found["noise"].get(metric))]  # fmt: skip
-    declared = found["declared"] or "none"
+        return [
+            say("An A/A run of each mode with itself: too few blocks to say how far apart two equal things come out.")
+        ]
+    floor = [
+        f"{words.measure(metric)} {words.span(each['low'], each['high'])}"
+        for metric in ("throughput_rps", "latency_p99_s", "cpu_s_per_request")
+        if (each := found["noise"].get(metric))
+    ]
     return [
-        f"An A/A run of each mode with itself: of {found['of']} headline comparisons {declared} declared a difference.",
-        f"What this rig cannot tell apart, as a ratio: {'; '.join(floor)}.",
+        say(
+            "An A/A run of each mode with itself: of {count} headline comparisons {declared} declared a difference.",
+            count=found["of"],
+            declared=found["declared"] or say("none"),
+        ),
+        say("What this rig cannot tell apart, as a ratio: {floor}.", floor=apart(floor)),
     ]
 
 
 def _of_sweep(found: Part) -> list[str]:
-    unit = UNITS[found["name"]]
+    unit = say(UNITS[found["name"]]) if UNITS[found["name"]] else ""
     if not found["points"]:
         return []
     at = found["points"][found["headline"]]
@@ -149,34 +161,60 @@ def _of_sweep(found: Part) -> list[str]:
         if value is None:
             continue
         point = next(each for each in found["points"] if each["value"] == value)
-        rate = words.number(point["modes"][mode]["throughput_rps"]["value"])
         best = found["carried"][mode]
-        last = f"carried {best}" if best is not None else "carried none of the loads"
-        if best is not None:
-            last += f" {unit}" if unit else ""
-        said.append(f"{mode.upper()} {last}; offered {value} it was saturated, at {rate} requests per second.")
+        rate = words.number(point["modes"][mode]["throughput_rps"]["value"])
+        names = {"mode": mode.upper(), "offered": value, "rate": rate}
+        said.append(
+            say(
+                "{mode} carried none of the loads; offered {offered} it was saturated, at {rate} requests per second.",
+                **names,
+            )
+            if best is None
+            else say(
+                "{mode} carried {best}; offered {offered} it was saturated, at {rate} requests per second.",
+                best=f"{best} {unit}".strip(),
+                **names,
+            )
+        )
     value = f"{at['value']} {unit}".strip()
     if not all(at["carried"].values()):
-        return [*said, f"No load of this sweep was carried by every mode; compared at the least, {value}."]
-    return [*said, f"Compared at {value}, the last value of the sweep at which every mode carried the load."]
+        return [
+            *said,
+            say("No load of this sweep was carried by every mode; compared at the least, {value}.", value=value),
+        ]
+    last = say("Compared at {value}, the last value of the sweep at which every mode carried the load.", value=value)
+    return [*said, last]
 
 
 def _of_search(found: Part) -> list[str]:
     said = []
     within = limits(Search.model_validate(found["limits"]))
     for mode, of in found["modes"].items():
-        tried = len(of["probes"])
         if of["rate"] is None:
-            said.append(f"{mode.upper()} carried no rate that was tried with {within} ({tried} trials).")
+            said.append(
+                say(
+                    "{mode} carried no rate that was tried with {limits} ({count} trials).",
+                    mode=mode.upper(),
+                    limits=within,
+                    count=len(of["probes"]),
+                )
+            )
             continue
-        above = (
-            f"not {words.number(of['above'])}"
+        ends = [
+            say("not {rate}", rate=words.number(of["above"]))
             if of["above"] is not None
-            else "no limit was met in the trials there were"
-        )
-        unresolved = "" if of["resolved"] else "; the search ended before it was resolved"
+            else say("no limit was met in the trials there were")
+        ]
+        if not of["resolved"]:
+            ends.append(say("the search ended before it was resolved"))
         said.append(
-            f"{mode.upper()} carried {words.number(of['rate'])} requests per second with {within}, confirmed"
-            f" {of['confirmed']} times; {above}{unresolved}."
+            say(
+                "{mode} carried {rate} requests per second with {limits}, confirmed {count} times; {end}.",
+                mode=mode.upper(),
+                rate=words.number(of["rate"]),
+                limits=within,
+                count=of["confirmed"],
+                end=apart(ends),
+            )
         )
     return said

@@ -47,6 +47,7 @@ LOOKS: Mapping[str, Look] = {
     "nat": Look("#c2410c", "-", "o"),
     "dr": Look("#0b5fa5", (0, (5, 1.6)), "s"),
     "tun": Look("#0f7f63", (0, (5, 1.4, 1.2, 1.4)), "^"),
+    "router": Look("#9d3c7a", (0, (3, 1, 1, 1, 1, 1)), "P"),
     "direct": Look("#7a5ea8", (0, (1.2, 1.4)), "D"),
 }
 OTHER = Look("#6b7280", "-", "v")
@@ -81,6 +82,7 @@ class Figure:
         note: how to read it.
         margins: left, bottom, right, top, in inches.
         size: width and height of a panel in inches.
+        whole: whether it shows every load of a sweep, and not only the one that the headline is made of.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Figure:
     note: str = ""
     margins: tuple[float, float, float, float] = (0.55, 0.45, 0.15, 0.12)
     size: tuple[float, float] = (4.7, 2.7)
+    whole: bool = False
 
 
 # ------------------------------------------------------------------------------------------------------------ axes

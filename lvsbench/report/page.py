@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lvsbench.report import assembly, claims, drawing, frames, mechanics, words
+from lvsbench.report import assembly, claims, designs, drawing, frames, mechanics, words
 from lvsbench.report.figures import ALL
 from lvsbench.report.frames import Measured
 from lvsbench.report.language import ENGLISH, known, listed, msg, say, say_html, speaking, spoken, together
@@ -60,6 +60,7 @@ _CODES = {
     "generator-cpu": msg("generator CPU"),
     "generator-lateness": msg("generator lateness"),
     "load-achieved": msg("load achieved"),
+    "saturation": msg("saturation"),
     "ports": msg("ports"),
     "bottleneck": msg("bottleneck"),
     "drift": msg("drift"),
@@ -117,15 +118,19 @@ def page(whole: Measured, report: dict[str, Any], language: str = ENGLISH) -> st
 
 def _page(whole: Measured, report: dict[str, Any], embedded: str) -> str:
     measured = whole.headline
-    figures = _figures(measured)
+    figures = _figures(whole)
     return render_template(
         "page.html.j2",
         run=measured.run,
         report=report,
         modes=list(report["modes"]),
         looks={mode: mode if mode in drawing.LOOKS else "other" for mode in report["modes"]},
-        what=_what(measured),
+        open_loop=measured.open_loop,
+        what=_what(whole),
+        said=designs.sentences(report),
         box=_box(report),
+        searches=_searches(report),
+        limits=designs.limits(whole.run.asked.search) if whole.run.asked.search else "",
         proofs=[_proof(measured, proof) for mode in report["modes"] if (proof := measured.run.proofs.get(mode))],
         rows=_table(report),
         refused={mode: _refusal(measured, mode) for mode in report["modes"]},
@@ -176,11 +181,14 @@ def _what(measured: Measured) -> list[str]:
         "per-request": msg("one connection per request"),
         "keepalive": msg("keepalive connections"),
     }
-    load = (
-        say("{users} users, closed loop", users=asked.users)
-        if asked.rate is None
-        else say("{rate} requests/s offered", rate=words.number(asked.rate))
-    )
+    if asked.search is not None:
+        load = say("search for the highest rate")
+    elif asked.sweep is not None:
+        load = say("sweep of {name}: {values}", name=asked.sweep.name, values=listed(asked.sweep.values))
+    elif asked.rate is not None:
+        load = say("{rate} requests/s offered", rate=words.number(asked.rate))
+    else:
+        load = say("{users} users, closed loop", users=asked.users)
     blocks = words.count(asked.blocks, msg("1 block"), msg("{count} blocks"))
     return [
         say("{object} objects", object=asked.object),
@@ -200,6 +208,24 @@ def _box(report: dict[str, Any]) -> list[dict[str, Any]]:
         if lines:
             found.append({"mode": mode, "sentence": words.sentence(mine["throughput_rps"]), "lines": lines})
     return found
+
+
+def _searches(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return, per mode, what a search tried and found."""
+    if report["search"] is None:
+        return []
+    steps = {"bracket": msg("bracket"), "bisect": msg("bisect"), "confirm": msg("confirm")}
+    return [
+        {
+            "mode": mode,
+            "rate": words.number(of["rate"]),
+            "above": words.number(of["above"]),
+            "confirmed": of["confirmed"],
+            "resolved": of["resolved"],
+            "probes": [{**probe, "step": say(steps[probe["step"]])} for probe in of["probes"]],
+        }
+        for mode, of in report["search"]["modes"].items()
+    ]
 
 
 def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -301,12 +327,14 @@ def _environment(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _figures(measured: Measured) -> list[dict[str, Any]]:
+def _figures(whole: Measured) -> list[dict[str, Any]]:
     """Draw every figure that has something to show: none of a run that never came to a trial."""
     found: list[dict[str, Any]] = []
-    if measured.trials.empty:
-        return found
+    headline = whole.headline
     for figure in ALL:
+        measured = whole if figure.whole else headline
+        if measured.trials.empty:
+            continue
         panels = {title: frame for title, frame in figure.panels(measured).items() if len(frame)}
         if not panels:
             continue

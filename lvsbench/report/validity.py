@@ -177,9 +177,7 @@ def saturation(measured: Measured) -> Judgement:
     for point in sorted({int(each) for each in measured.trials["point"]}):
         carried = measured.at(point).carried()
         at = sweep.values[point]
-        beyond += [
-            say("{mode} at {load}", mode=str(mode).upper(), load=at) for mode, yes in carried.items() if not yes
-        ]
+        beyond += [say("{mode} at {load}", mode=str(mode).upper(), load=at) for mode, yes in carried.items() if not yes]
     if not beyond:
         return Judgement("saturation", "ok", say("every mode carried every load of the sweep"))
     if not measured.headline.carried().all():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from lvsbench.report.drawing import Figure
 from lvsbench.report.figures import bytes as bytes_
-from lvsbench.report.figures import cpu, latency, series, served, throughput, topology, trials
+from lvsbench.report.figures import cpu, latency, load, series, served, throughput, topology, trials
 
 ALL: tuple[Figure, ...] = (
     latency.FIGURE,
     throughput.FIGURE,
     cpu.FIGURE,
     bytes_.FIGURE,
+    load.FIGURE,
     trials.FIGURE,
     series.FIGURE,
     served.FIGURE,
