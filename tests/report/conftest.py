@@ -29,3 +29,13 @@ def controlled(tmp_path_factory):
     made = synthetic.make(tmp_path_factory.mktemp("control"), requests=3_000, window_s=6.0, modes=modes, blocks=2)
     make(made)
     return made
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory):
+    """A sweep over three rates, the last of which NAT does not carry, with its report."""
+    made = synthetic.make(
+        tmp_path_factory.mktemp("swept"), requests=3_000, window_s=6.0, blocks=3, sweep="rate=100,200,400"
+    )
+    make(made)
+    return made

@@ -126,7 +126,7 @@ def make(
         topology=topology,
         order=order,
         arms=measured,
-        cpu_source=dict.fromkeys(MAC, "the host's accounting of the node's User-Mode Linux process"),
+        cpu_source=dict.fromkeys(MAC, "this machine's accounting of the node's User-Mode Linux process, nanoseconds"),
         cpu_plan={"director": [0], "rs1": [1], "rs2": [1], "client": [1], "load agent": [1]},
         environment=_environment(),
         restored=Restored(verified=True),

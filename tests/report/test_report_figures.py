@@ -10,7 +10,7 @@ import pytest
 
 from lvsbench.report import drawing, figures, frames, words
 from lvsbench.report.figures import bytes as bytes_
-from lvsbench.report.figures import cpu, latency, series, served, throughput, topology, trials
+from lvsbench.report.figures import cpu, latency, load, series, served, throughput, topology, trials
 
 
 def test_every_file_of_the_folder_is_in_all():
@@ -23,9 +23,10 @@ def test_every_file_of_the_folder_is_in_all():
 
 
 @pytest.mark.parametrize("figure", figures.ALL, ids=lambda figure: figure.name)
-def test_a_figure_says_what_it_is(figure, measured):
+def test_a_figure_says_what_it_is(figure, measured, swept):
     """A title, a question, an alternative in words, and a table whose rows fit its header."""
-    panels = figure.panels(measured)
+    panels = figure.panels(frames.read(swept) if figure is load.FIGURE else measured)
+    assert panels
     assert figure.title
     assert figure.question.endswith("?")
     for panel, frame in panels.items():
@@ -127,6 +128,23 @@ def test_a_path_without_capture_is_called_expected(measured):
     """Where nothing was captured the figure does not pretend."""
     bare = replace(measured, run=measured.run.model_copy(update={"proofs": {}}))
     assert {row[-1] for row in topology.table(topology.panels(bare)).rows} == {"expected, not captured"}
+
+
+def test_the_load_figure_has_every_value_of_a_sweep(swept):
+    """Each mode has a point for each load: the mean of its trials there; NAT leaves the line where it is saturated."""
+    whole = frames.read(swept)
+    panels = load.panels(whole)
+    frame = panels["requests per second"]
+    for (mode, point), mine in whole.trials.groupby(["mode", "point"]):
+        rate = (100.0, 200.0, 400.0)[int(point)]
+        (row,) = frame[(frame["mode"] == mode) & (frame["x"] == rate)].to_dict(orient="records")
+        assert row["value"] == pytest.approx(mine["throughput_rps"].mean())
+        assert row["low"] <= row["value"] <= row["high"]
+        assert (row["value"] >= 0.98 * rate) is (mode != "nat" or rate < 400)
+    assert len(load.table(panels).rows) == 9
+    for index, (title, each) in enumerate(panels.items()):
+        assert drawing.svg(load.FIGURE, index, each, load.alt(title, each)).startswith("<svg")
+    assert load.panels(whole.headline) == {}
 
 
 def test_labels_keep_their_distance():
