@@ -12,7 +12,7 @@ TOOLS  := mmdebstrap:mmdebstrap mke2fs:e2fsprogs ip:iproute2 unshare:util-linux 
 # Debian's archive keys, which the lab's nodes are verified with; another distribution has them in a package.
 KEYS   := /usr/share/keyrings/debian-archive-keyring.gpg
 
-.PHONY: demo test install system lint unit accuracy example redraw lock docs clean
+.PHONY: demo test install system lint unit browser accuracy example redraw lock docs clean
 
 demo: install
 	$(BIN)/lvsbench run --mode all --object 64k --connections keepalive --blocks 3 --duration 2 --warmup 0.5
@@ -50,6 +50,12 @@ lint: install
 unit: install
 	$(BIN)/pytest -q -m "not lab" -n 2
 	$(BIN)/pytest -m lab -n 2 --dist loadfile
+
+# The page in a real browser: nothing leaves the file, axe-core finds nothing. Installs Chromium where it is missing.
+browser: install
+	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
+	$(BIN)/pytest -q tests/report/test_report_browser.py
 
 # Every fault of the catalogue injected into the lab and diagnosed; half an hour. Writes docs/accuracy.md.
 accuracy: install
