@@ -184,6 +184,9 @@ def read(folder: RunFolder) -> Measured:
         cluster = Cluster.model_validate(run.topology)
     except ValueError as error:  # pydantic's own is one
         raise ResultsError(f"{folder.path}: run.json has no usable topology", answer=str(error)) from error
+    path = folder.path / "timeseries.csv"
+    if run.trials and not path.exists():
+        raise ResultsError(f"{path}: missing", advice="The run's folder is not complete; was it copied whole?")
     series = read_series(folder)
     rows: list[dict[str, object]] = []
     seconds: list[pd.DataFrame] = []

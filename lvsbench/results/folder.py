@@ -133,7 +133,11 @@ class RunFolder:
             stored = json.loads(text)
             schema = int(stored["schema"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ResultsError(f"{path}: not JSON of a run", answer=str(error)) from error
+            raise ResultsError(
+                f"{path}: half-written or damaged: not JSON of a run",
+                answer=str(error),
+                advice="lvsbench writes it only as a whole; was it copied whole?",
+            ) from error
         if schema > SCHEMA:
             raise ResultsError(
                 f"{path}: written by a newer lvsbench (schema {schema}, this one knows {SCHEMA})",

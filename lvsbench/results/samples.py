@@ -102,4 +102,8 @@ class Samples:
                 f"{path}: missing", advice="The run's folder is not complete; was it copied whole?"
             ) from error
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ResultsError(f"{path}: not a file of samples", answer=str(error)) from error
+            raise ResultsError(
+                f"{path}: half-written or damaged: not a file of samples",
+                answer=str(error),
+                advice="lvsbench writes it only as a whole; was it copied whole?",
+            ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -85,21 +84,3 @@ def test_damaged_journal(lvsbench: Lvsbench, tmp_path: Path, words: list[str], c
     done = lvsbench(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: reports/some-run/journal.jsonl")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (json.dumps({"schema": 99}), "written by a newer lvsbench (schema 99"),
-        (json.dumps({"schema": 1}), "damaged"),
-        ("{", "not JSON of a run"),
-    ],
-)
-def test_report_of_no_run(lvsbench: Lvsbench, tmp_path: Path, content: str, said: str) -> None:
-    """A run.json that is damaged or from a newer version is told with its path."""
-    folder = tmp_path / "reports" / "some-run"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(content)
-    done = lvsbench("report", "some-run")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: reports/some-run/run.json: " + said)

@@ -143,5 +143,6 @@ FIGURE = Figure(
         "offered rate is carried; a mode that leaves it is saturated."
     ),
     margins=(0.62, 0.45, 0.64, 0.12),
+    size=(3.6, 2.5),
     whole=True,
 )
