@@ -97,7 +97,7 @@ class Screen:
         for sentence in report["headline"]:
             console.print(escape(sentence))
         if rows:
-            table = Table(box=None, pad_edge=False, header_style="bold")
+            table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
             for heading in rows[0]:
                 table.add_column(heading.replace(" ", "\n", 1), justify="left" if heading == "mode" else "right")
             for row in rows:

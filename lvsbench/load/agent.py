@@ -29,7 +29,7 @@ from locust.env import Environment
 
 from lvsbench import __version__
 from lvsbench.errors import UsageError
-from lvsbench.load.health import Punctuality, ephemeral_ports, feed, lateness, summary, time_wait
+from lvsbench.load.health import Punctuality, ephemeral_ports, feed, lateness, summary, time_wait, waited_s
 from lvsbench.load.http import ERRORS
 from lvsbench.load.samples import CHUNK, pack
 from lvsbench.load.trial import MOST_SAMPLES, Trial
@@ -139,12 +139,12 @@ class _Run:
         self._protocol.send(Started(self._unix_s))
         ticks = gevent.spawn(self._tick)
         begin_s = self._sleep_until(spec.warmup_s)
-        cpu_s = time.process_time()
+        cpu_s, before_s = time.process_time(), waited_s()
         punctuality = Punctuality()
         self._sleep_until(spec.warmup_s + spec.duration_s)
         trial.stopping = True
         end_s = self._elapsed_s()
-        cpu_s = time.process_time() - cpu_s
+        cpu_s, after_s = time.process_time() - cpu_s, waited_s()
         late = punctuality.stop()
         ticks.kill()
         # Requests in flight are waited for: without them the slowest would be missing.
@@ -167,6 +167,7 @@ class _Run:
                 client_closed_first=trial.counts.client_closed_first,
                 unfinished=unfinished,
                 agent_cpu_s=cpu_s,
+                agent_wait_s=None if before_s is None or after_s is None else after_s - before_s,
                 lateness=late,
                 start_lateness=lateness(trial.recorder.start_late_us) if spec.rate else None,
                 time_wait_before=tw_before,

@@ -47,6 +47,17 @@ def lateness(late_us: array[int]) -> Lateness:
     return Lateness(len(late_us), p50_us, p99_us, ordered[-1])
 
 
+def waited_s() -> float | None:
+    """Return for how many seconds this thread was ready to run and had no CPU; None if the kernel does not say.
+
+    A share of a CPU that others, or a cgroup's quota, leave over shows here and not in the CPU time.
+    Source: Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat, the second number, in nanoseconds; measured
+    with a quota and with neighbours on the CPU.
+    """
+    nanoseconds = _number(Path("/proc/thread-self/schedstat"), r"^\d+ (\d+)")
+    return None if nanoseconds is None else nanoseconds / 1e9
+
+
 def time_wait() -> int | None:
     """Return how many connections of this network namespace are in TIME_WAIT. Source: proc_net(5), sockstat, "tw"."""
     return _number(Path("/proc/net/sockstat"), r"^TCP:.* tw (\d+)")

@@ -58,6 +58,7 @@ _CODES = {
     "errors": msg("errors"),
     "blocks": msg("blocks"),
     "generator-cpu": msg("generator CPU"),
+    "generator-share": msg("generator’s share of its CPU"),
     "generator-lateness": msg("generator lateness"),
     "load-achieved": msg("load achieved"),
     "saturation": msg("saturation"),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from lvsbench.cluster import ForwardingMethod, Mode
 from lvsbench.report import statistics, words
@@ -23,6 +24,8 @@ Word = Literal["ok", "warning", "error"]
 
 ERROR_SHARE = 0.001
 GENERATOR_WARNING, GENERATOR_ERROR = 0.7, 0.9
+STARVED = 0.5
+"""Of the CPU that the generator wanted. In the lab it shares one with real servers."""
 LATENESS_WARNING_S, LATENESS_ERROR_S = 0.005, 0.05
 ACHIEVED_WARNING, ACHIEVED_ERROR = 0.98, 0.9
 TIME_WAIT_WARNING = 20_000
@@ -138,6 +141,31 @@ def generator_cpu(measured: Measured) -> Judgement:
     if verdict != "ok":
         text = apart([text, say("the numbers may be its own limit (more client machines, or fewer users)")])
     return Judgement("generator-cpu", verdict, text)
+
+
+def generator_share(measured: Measured) -> Judgement:
+    """Judge whether the load generator got the CPU that it wanted: neighbours or a quota may have had it."""
+    trials = measured.trials
+    if trials.empty or not trials["generator_wait"].notna().any():
+        return Judgement("generator-share", "ok", say("the client's kernel does not say how long a CPU was waited for"))
+    cpu, wait = (trials[name].to_numpy(dtype=np.float64) for name in ("generator_cpu", "generator_wait"))
+    wanted = cpu + wait
+    got = np.where(wanted >= GENERATOR_ERROR, cpu / wanted, np.inf)
+    worst = int(got.argmin())
+    if not np.isfinite(got[worst]):
+        text = say(
+            "the load generator had CPU to spare: it ran or waited for one at most {share} % of the time",
+            share=f"{np.nanmax(wanted) * 100:.0f}",
+        )
+        return Judgement("generator-share", "ok", text)
+    text = say(
+        "the load generator was ready to run {wanted} % of the time and had a core for {share} %{where}: a quota, or "
+        "others on its CPU, had the rest, so the numbers are its own limit",
+        wanted=f"{wanted[worst] * 100:.0f}",
+        share=f"{cpu[worst] * 100:.0f}",
+        where=_where(trials.iloc[worst]),
+    )
+    return Judgement("generator-share", "error" if got[worst] < STARVED else "warning", text)
 
 
 def generator_lateness(measured: Measured) -> Judgement:
@@ -351,6 +379,7 @@ ALL: tuple[Callable[[Measured], Judgement], ...] = (
     errors,
     blocks,
     generator_cpu,
+    generator_share,
     generator_lateness,
     load_achieved,
     saturation,
@@ -361,7 +390,7 @@ ALL: tuple[Callable[[Measured], Judgement], ...] = (
     mtu,
 )
 """Every judge, in the order of the strip."""
-OF_HEADLINE = (errors, generator_cpu, generator_lateness, load_achieved, ports, bottleneck, steady)
+OF_HEADLINE = (errors, generator_cpu, generator_share, generator_lateness, load_achieved, ports, bottleneck, steady)
 """Those who judge what the headline is made of; the others look at the whole run."""
 
 
@@ -378,9 +407,11 @@ def _worst(measured: Measured, column: str) -> tuple[float, str]:
     values: Floats = measured.trials[column].to_numpy(dtype=np.float64) if len(measured.trials) else np.zeros(0)
     if not len(values):
         return 0.0, ""
-    row = measured.trials.iloc[int(values.argmax())]
-    where = say(" (trial {number}, {mode})", number=row["number"], mode=str(row["mode"]).upper())
-    return float(values.max()), where
+    return float(values.max()), _where(measured.trials.iloc[int(values.argmax())])
+
+
+def _where(row: pd.Series[Any]) -> str:
+    return say(" (trial {number}, {mode})", number=row["number"], mode=str(row["mode"]).upper())
 
 
 def _listed(items: list[str]) -> str:

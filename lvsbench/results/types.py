@@ -131,6 +131,8 @@ class Generator(_Stored):
     cpu_s: float
     over_s: float | None = None
     """How long a time ``cpu_s`` was used in: the load after the asked warm-up. None (older runs): the window."""
+    wait_s: float | None = None
+    """How long in that time it was ready to run and had no CPU. None: the kernel did not say, or older runs."""
     lateness_p50_us: float
     lateness_p99_us: float
     lateness_max_us: float

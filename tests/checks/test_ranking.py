@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lvsbench.checks.finding import Evidence, Finding, Judgement, Place, Verdict
@@ -46,7 +46,6 @@ def told(judgement: Judgement) -> list[tuple[Finding, ...]]:
 
 
 @given(st.lists(FINDINGS, max_size=8), VIEWS, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_order_makes_no_difference(found: list[Finding], view: View, chance: random.Random) -> None:
     """The causes are the same in whatever order the checks gave their findings."""
     other = found.copy()
@@ -56,7 +55,6 @@ def test_order_makes_no_difference(found: list[Finding], view: View, chance: ran
 
 
 @given(st.lists(FINDINGS, max_size=8), VIEWS)
-@settings(deadline=None)
 def test_nothing_is_lost(found: list[Finding], view: View) -> None:
     """Every error and warning is a cause or hangs under one, exactly once; nothing else does; errors come first."""
     judgement = rank(found, view)

@@ -22,7 +22,7 @@ def ends(rate: Floats, length_s: float, seed: int) -> Floats:
     return np.repeat(np.arange(len(rate)) * part_s, counts) + draw.random(int(counts.sum())) * part_s
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.floats(0.05, 0.4), st.sampled_from([1.0, 10.0, 60.0]), st.integers(0, 2**32 - 1))
 def test_a_ramp_is_cut_where_it_ends(share: float, length_s: float, seed: int) -> None:
     """Of a load that grows from a fifth to its level in the first part of the window, that part is left out."""
@@ -46,7 +46,7 @@ def test_level_load_is_not_cut() -> None:
     assert np.mean(cuts) < 0.05
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(st.integers(0, 2**32 - 1))
 def test_a_load_that_never_becomes_level_is_not_steady(seed: int) -> None:
     """A load that grows throughout its window is not steady, and nothing is cut: nobody knows where."""
@@ -56,7 +56,7 @@ def test_a_load_that_never_becomes_level_is_not_steady(seed: int) -> None:
     assert found.cut_s == 0
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.floats(2.0, 9.0), st.booleans(), st.integers(0, 2**32 - 1))
 def test_a_stall_is_no_warm_up(at_s: float, ramp: bool, seed: int) -> None:
     """A second without any response stays in the window, wherever it is, also where a warm-up is cut before it."""

@@ -164,6 +164,7 @@ def make(
                     errors=int((samples.ended_in_window() & (samples.error > 0)).sum()),
                     generator=Generator(
                         cpu_s=generator_cpu * window_s * rng.normal(1, 0.02),
+                        wait_s=0.1 * window_s,
                         lateness_p50_us=140,
                         lateness_p99_us=610,
                         lateness_max_us=2900,

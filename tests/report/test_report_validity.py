@@ -93,6 +93,8 @@ FIRES = [
     (validity.blocks, lambda m: without_blocks(m, 3), "warning", "smoke"),
     (validity.generator_cpu, lambda m: with_column(m, "generator_cpu", 0.75), "warning", "75 %"),
     (validity.generator_cpu, lambda m: with_column(m, "generator_cpu", 0.95), "error", "trial 3"),
+    (validity.generator_share, lambda m: with_column(m, "generator_wait", 0.7), "error", "had a core for"),
+    (validity.generator_share, lambda m: with_column(m, "generator_wait", 0.45), "warning", "had a core for"),
     (validity.generator_lateness, lambda m: with_column(m, "lateness_p99_s", 0.02), "warning", "20 ms"),
     (
         validity.generator_lateness,
