@@ -8,6 +8,7 @@ every fact has something to say.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -22,7 +23,6 @@ from lvsbench.facts.ways import Ask
 from lvsbench.lab import image, namespaces
 from lvsbench.lab.lab import Lab
 from lvsbench.shell import Shell, connect
-from tests.plan.on_lab import requests
 
 FOLDER = Path(__file__).parent / "recorded"
 END = "# ---"
@@ -59,6 +59,15 @@ COMMANDS = {
     "ip": exam.COMMANDS["ip"],
 }
 STATS_S = 3.0
+
+
+def requests(lab: Cluster) -> str:
+    """Return the command by which the client asks four times, and prints the status of each answer."""
+    url = f"http://{lab.service.vip}:{lab.service.port}/"
+    code = f"from urllib.request import urlopen; print(*(urlopen({url!r}, timeout=5).status for _ in range(4)))"
+    return shlex.join([lab.client.python, "-c", code])
+
+
 """The kernel adds up the counters of IPVS every 2 s. Source: net/netfilter/ipvs/ip_vs_est.c, estimation_timer."""
 
 

@@ -14,7 +14,7 @@ FETCH = "import urllib.request as u; print(len(u.urlopen('http://192.168.127.100
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("lab")]
 
 
-# The other modes are set up and put back by tests/plan/test_on_lab.py, and by test_diagnose.py on the command line.
+# The other modes are set up and put back by test_run.py, test_kill.py and test_diagnose.py.
 def test_setup_and_restore(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> None:
     """A mode that is set up serves, is listed by status, and leaves every node as it was when it is restored.
 
