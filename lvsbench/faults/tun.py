@@ -28,6 +28,8 @@ ALL = (
         "1/N refused, or timeouts where ICMP is rate limited",
         lambda scene: (LinkUp(scene.server.name, "tunl0", scene.reason, up=False),),
         expects=("LVS-TUN-001",),
+        otherwise="It is refused at once: the director relays the real server's ICMP port unreachable, and connect ends "
+        "with ECONNREFUSED. At a few requests a second no rate limit was met.",
     ),
     Fault(
         "T02",
@@ -37,6 +39,7 @@ ALL = (
         "1/N fails",
         lambda scene: (NoModule(scene.server.name, "ipip", ("tunnel4",), "tunl0", scene.reason),),
         expects=("LVS-TUN-002",),
+        otherwise="It is unreachable at once (ENOPROTOOPT, by the relayed ICMP protocol unreachable): no timeout.",
     ),
     Fault(
         "T03",
@@ -58,6 +61,8 @@ ALL = (
         ),
         where=Where.DIRECTOR,
         expects=("LVS-FW-011",),
+        otherwise="A client that has learnt the path's MTU before goes on as long as it remembers, ten minutes: on the "
+        "lab all requests went well, large ones too. Only new clients hang.",
     ),
     Fault(
         "T10",
