@@ -133,6 +133,7 @@ def _wrong(view: View, exam: Exam, aim: Aim, ready: frozenset[ForwardingMethod])
                 "NAT-001",
                 "NAT-002",
                 "NAT-005",
+                "DR-002",
                 "VIP-004",
                 "VIP-005",
                 "VIP-006",

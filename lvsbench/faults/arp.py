@@ -192,8 +192,8 @@ ALL = (
         _foreign,
         where=Where.FOREIGN,
         expects=("LVS-ARP-003",),
-        otherwise="Not every client notices: the director answers as well. On the lab all 18 requests went well, six in "
-        "each mode. Only counting the answers shows it each time.",
+        otherwise="Not every client notices: the director answers as well. On the lab all 18 requests went well, six "
+        "in each mode. Only counting the answers shows it each time.",
     ),
     Fault(
         "A12",

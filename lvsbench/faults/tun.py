@@ -28,8 +28,8 @@ ALL = (
         "1/N refused, or timeouts where ICMP is rate limited",
         lambda scene: (LinkUp(scene.server.name, "tunl0", scene.reason, up=False),),
         expects=("LVS-TUN-001",),
-        otherwise="It is refused at once: the director relays the real server's ICMP port unreachable, and connect ends "
-        "with ECONNREFUSED. At a few requests a second no rate limit was met.",
+        otherwise="It is refused at once: the director relays the real server's ICMP port unreachable, and connect "
+        "ends with ECONNREFUSED. At a few requests a second no rate limit was met.",
     ),
     Fault(
         "T02",
