@@ -48,14 +48,14 @@ lint: install
 
 # Tests that boot kernels keep to a lab for each worker, and a file to its worker.
 unit: install
-	$(BIN)/pytest -q -m "not lab" -n 2
+	$(BIN)/pytest -q -m "not lab and not browser" -n 2
 	$(BIN)/pytest -m lab -n 2 --dist loadfile
 
 # The page in a real browser: nothing leaves the file, axe-core finds nothing. Installs Chromium where it is missing.
 browser: install
 	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
-	$(BIN)/pytest -q tests/report/test_report_browser.py
+	$(BIN)/pytest -q -m browser
 
 # Every fault of the catalogue injected into the lab and diagnosed; half an hour. Writes docs/accuracy.md.
 accuracy: install
