@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from lvsbench.examine import exam
-from lvsbench.facts import counters, firewall, ipvs, modules, routes
+from lvsbench.facts import counters, firewall, ipvs, modules, neighbours, routes
 
 if TYPE_CHECKING:
     from tests.memory import Node
@@ -32,6 +32,8 @@ def answer(node: Node, command: str) -> str | None:
         return "".join(f"{address}  {name}\n" for address, name in node.names.items() if f" {address} " in command)
     plain: dict[str, Callable[[], str]] = {
         exam.PROC: lambda: _proc(node),
+        exam.MOVING["proc"]: lambda: _moving(node),
+        neighbours.COMMAND: lambda: "[]",
         exam.COMMANDS["root"]: lambda: "yes\n",
         exam.COMMANDS["ports"]: lambda: "",
         exam.COMMANDS["ipvs"]: lambda: node.answer(ipvs.COMMAND),
@@ -51,11 +53,14 @@ def _file(node: Node, path: str) -> str:
     return text.replace("00000001 00000000", f"00000001 {node.martians:08x}") if path.endswith("rt_cache") else text
 
 
-def _proc(node: Node) -> str:
+def _moving(node: Node) -> str:
     paths = dict.fromkeys((*FILES, *node.files))
-    lines = [f"{path}:{line}" for path in paths for line in _file(node, path).splitlines()]
-    lines += [f"modules:{line}" for line in node.answer(modules.COMMAND).splitlines()]
-    return "\n".join([*lines, *(f"sys/{path}:{value}" for path, value in node.sysctls.items())]) + "\n"
+    return "".join(f"{path}:{line}\n" for path in paths for line in _file(node, path).splitlines())
+
+
+def _proc(node: Node) -> str:
+    lines = [f"modules:{line}" for line in node.answer(modules.COMMAND).splitlines()]
+    return _moving(node) + "\n".join([*lines, *(f"sys/{path}:{value}" for path, value in node.sysctls.items())]) + "\n"
 
 
 def _ways(node: Node, command: str) -> str:

@@ -100,7 +100,7 @@ def exec(node: str, command: tuple[str, ...]) -> None:
 def shell(node: str) -> None:
     """Open a shell on NODE of the lab that is up."""
     held, found = _node(node)
-    _enter(held, _ssh(found))
+    _enter(held, [*_ssh(found), *(() if found.local else ("-t", "exec bash -l"))])
 
 
 @lab.command()

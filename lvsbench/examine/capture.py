@@ -34,8 +34,6 @@ LONGEST_S = 120.0
 # quotes of these.
 SNAP_BYTES = 192
 PACKETS = 10_000
-STARTS_AT_ONCE = 12
-"""Captures that are being started: each is a fork and an exec, which on lab nodes share a CPU or two."""
 SETTLE_S = 0.15
 """For what is on its way when the last response is complete: the closing handshake, a late ICMP error."""
 # tcpdump says which of its messages is the end of it only by what it says. Source: tcpdump.c, error() and warning().
@@ -128,7 +126,7 @@ def capturing(
                 key: partial(_start, shells[node.name], node, interface, interest, processes)
                 for key, (node, interface) in places.items()
             }
-            for key, problem in in_parallel(starting, STARTS_AT_ONCE).items():
+            for key, problem in in_parallel(starting).items():
                 place = (places[key][0].name, places[key][1])
                 if problem:
                     captures.blind.setdefault(place[0], f"{place[1]}: {problem}")
@@ -141,7 +139,7 @@ def capturing(
                 processes[place].finish()
             _collect(reading, captures)
         finally:
-            in_parallel({" ".join(place): process.close for place, process in processes.items()}, STARTS_AT_ONCE)
+            in_parallel({" ".join(place): process.close for place, process in processes.items()})
 
 
 def _start(shell: Shell, node: Node, interface: str, interest: Interest, processes: dict[Place, Process]) -> str:

@@ -1,4 +1,4 @@
-"""Look at a whole cluster: facts, ARP probe, followed requests, facts again."""
+"""Look at a whole cluster: facts, followed requests, ARP probe, facts again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lvsbench.cluster import Cluster, Mode
 from lvsbench.errors import LvsbenchError
-from lvsbench.examine.nodes import read_all
+from lvsbench.examine.nodes import read_again, read_all
 from lvsbench.examine.view import Exam, ProbedArp, ProbedPath, View
 from lvsbench.facts.ways import Ask
 from lvsbench.shell import Shells
@@ -46,9 +46,10 @@ def look(
     before, lost = read_all(cluster, shells)
     missed = {**unread, **lost}
     refused = vantage(cluster, before, missed)
-    probed_arp = _arp(cluster, shells, before, refused, tell) if arp else None
     probed_path = _path(cluster, shells, before, refused, tell, evidence) if path else None
     sent_s = time.monotonic()
+    # While IPVS counts the requests, there is time for ARP.
+    probed_arp = _arp(cluster, shells, before, refused, tell) if arp else None
     after: dict[str, Exam] = {}
     # The ARP probe alone makes nothing grow: what it brings are its answers.
     if probed_path is not None and not probed_path.problem:
@@ -56,7 +57,7 @@ def look(
             tell("waiting for IPVS to count")
             time.sleep(max(0.0, sent_s + COUNTED_S - time.monotonic()))
         tell("reading the nodes again")
-        after, lost = read_all(cluster, {name: shells[name] for name in before})
+        after, lost = read_again(cluster, shells, before)
         missed |= {name: f"read before the probes, not after them: {why}" for name, why in lost.items()}
     return View(cluster, before, after, missed, probed_arp, probed_path, wanted)
 

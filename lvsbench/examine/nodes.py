@@ -9,14 +9,11 @@ from ipaddress import IPv4Address
 
 from lvsbench.cluster import Cluster, Node, Role
 from lvsbench.errors import NodeError
-from lvsbench.examine.exam import ask_more, examine
+from lvsbench.examine.exam import ask_more, examine, examine_again
 from lvsbench.examine.view import Exam
 from lvsbench.facts.ways import Ask
 from lvsbench.shell import Shell, in_parallel
 from lvsbench.shell.nodes import reason
-
-AT_ONCE = 16
-"""Nodes that are read at the same time."""
 
 LIVE_DESTINATIONS = 256
 """How many destinations that the topology does not have are asked for."""
@@ -48,6 +45,22 @@ def read_all(cluster: Cluster, shells: Mapping[str, Shell]) -> tuple[dict[str, E
     return {name: exam for name, exam in {**exams, **richer}.items() if name not in lost}, {**unread, **lost}
 
 
+def read_again(
+    cluster: Cluster, shells: Mapping[str, Shell], exams: Mapping[str, Exam]
+) -> tuple[dict[str, Exam], dict[str, str]]:
+    """Read what can have moved on nodes since they were examined, in parallel and one quick round trip.
+
+    Returns:
+        as :func:`read_all`.
+    """
+    return _each(
+        {
+            name: partial(examine_again, shells[name], exam, tuple(exam.ways) or asks(cluster, cluster.nodes[name]))
+            for name, exam in exams.items()
+        }
+    )
+
+
 def _each(tasks: Mapping[str, partial[Exam]]) -> tuple[dict[str, Exam], dict[str, str]]:
     unread: dict[str, str] = {}
 
@@ -58,7 +71,7 @@ def _each(tasks: Mapping[str, partial[Exam]]) -> tuple[dict[str, Exam], dict[str
             unread[name] = reason(error)
             return None
 
-    done = in_parallel({name: partial(attempt, name, task) for name, task in tasks.items()}, AT_ONCE)
+    done = in_parallel({name: partial(attempt, name, task) for name, task in tasks.items()})
     return {name: exam for name, exam in done.items() if exam is not None}, {
         name: unread[name] for name in tasks if name in unread
     }

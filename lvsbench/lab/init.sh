@@ -34,11 +34,14 @@ mkdir -p /run/sshd /run/lock
 umount -l /mnt
 
 hostname -F /etc/hostname
+# Every command over SSH starts root's shell: bash takes 32 ms on a node, sh 15 (measured). "lab shell" asks for bash.
+sed -i '/^root:/s|/bin/bash$|/bin/sh|' /etc/passwd
 ip -batch /etc/lvsbench/links
 if [ -e /etc/lvsbench/router ]; then
     . /etc/lvsbench/router
 fi
-/usr/sbin/sshd
+# -r: it forks for a connection and does not start itself anew, which takes 70 ms on a node (measured).
+/usr/sbin/sshd -r
 if [ -e /etc/lvsbench/nginx.conf ]; then
     nginx -c /etc/lvsbench/nginx.conf
 fi

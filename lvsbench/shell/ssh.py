@@ -70,9 +70,9 @@ class SSHShell:
         if transport is None or not transport.is_active():
             raise NodeLost(self._node, "the SSH connection is gone", command=command)
         channel = transport.open_session(timeout=CONNECT_S)
-        # The login shell may be anything, so it only ever gets to start sh.
+        # The login shell may be anything, so it only ever gets to become sh; to start it would be a process more.
         line = f"sh -c {shlex.quote(command)}"
-        channel.exec_command(f"sudo -n {line}" if self._ssh.sudo else line)
+        channel.exec_command(f"exec sudo -n {line}" if self._ssh.sudo else f"exec {line}")
         return _SSHProcess(self._node, command, channel)
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lvsbench import facts
 from lvsbench.cluster import find, load
 from lvsbench.errors import CommandFailed, NodeError
-from lvsbench.examine.exam import COMMANDS, PROC, ask_more, examine
+from lvsbench.examine.exam import COMMANDS, PROC, ask_more, examine, examine_again
 from lvsbench.examine.view import View
 from lvsbench.facts import ipvs
 from lvsbench.facts.ways import Ask
@@ -71,6 +71,27 @@ def test_one_round_trip() -> None:
     assert exam.interfaces["eth0"].rx_packets == 7
     assert [socket.port for socket in exam.sockets] == [80]
     assert exam.state.sysctls["net/ipv4/ip_forward"] == "0"
+
+
+def test_read_again() -> None:
+    """The second time what moved is read again, in one round trip, and the rest is kept with what was missing of it."""
+    node = a_node("director")
+    node.load("ip_vs")
+    question = Ask(CIP)
+    first = examine(Altered(node, {COMMANDS["rules"]: "7: who knows\n[{}", "-batch - 2>&1": "nonsense"}), [question])
+    assert set(first.missing) == {"rules", "ways"}
+    again = a_node("director")
+    again.load("ip_vs")
+    again.martians += 3
+    again.delete_address("eth0", IPv4Interface(f"{RIP}/24"))
+    after = examine_again(again, first, [question])
+    assert len(again.scripts) == 1
+    assert after.missing == {"rules": first.missing["rules"]}
+    assert after.ways.keys() == {question}
+    assert after.state is first.state
+    assert after.counters["RtCacheInMartianSrc"] == first.counters["RtCacheInMartianSrc"] + 3
+    again.failing["ipvsadm"] = (127, "sh: 25: ipvsadm: not found")
+    assert not examine_again(again, first, [question]).knows("listed")
 
 
 def test_as_facts_read_it() -> None:

@@ -89,9 +89,9 @@ def test_facts_alone(cluster: Cluster, world: dict[str, Node], said: list[str]) 
 
 @pytest.mark.usefixtures("probes")
 def test_order(cluster: Cluster, world: dict[str, Node], said: list[str]) -> None:
-    """Facts, ARP, requests, and facts again."""
+    """Facts, requests, ARP, and facts again."""
     view = look(cluster, Shells(world), {}, arp=True, path=True, wanted=None, tell=said.append)
-    assert [each for each in said if each in ("arp", "path")] == ["arp", "path"]
+    assert [each for each in said if each in ("arp", "path")] == ["path", "arp"]
     assert said[0] == "reading 4 nodes"
     assert said[-1] == "reading the nodes again"
     assert set(view.after) == set(cluster.nodes)
