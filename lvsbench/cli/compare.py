@@ -72,6 +72,8 @@ def _show(found: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from lvsbench.report import words
+
     console = Console(highlight=False)
     console.print(f"[dim]after[/dim]   {found['run']}\n[dim]before[/dim]  {found['reference']}\n")
     for sentence in found["sentences"]:
@@ -82,7 +84,7 @@ def _show(found: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> None:
     colours = {"better": "green", "worse": "red", "no practical difference": "dim"}
     for row in rows:
         colour = colours.get(row["verdict"], "yellow")
-        cells = (row["mode"].upper(), row["metric"], row["before"], row["after"], f"× {row['times']}")
+        cells = (words.name(row["mode"]), row["metric"], row["before"], row["after"], f"× {row['times']}")
         table.add_row(*map(escape, cells), f"[{colour}]{row['verdict']}[/{colour}]")
     console.print()
     console.print(table)

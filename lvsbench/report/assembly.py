@@ -265,7 +265,7 @@ def _row(report: dict[str, Any], mode: str) -> dict[str, str]:
 
     director, latency, proof = of["director"], of["latency_s"], of["proof"]
     return {
-        "mode": mode.upper(),
+        "mode": words.name(mode),
         "requests/s": cell(of["throughput_rps"], "", "throughput_rps"),
         "p50": cell(latency["p50"], "s", "latency_p50_s"),
         "p99": cell(latency["p99"], "s", "latency_p99_s"),

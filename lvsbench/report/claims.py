@@ -72,7 +72,7 @@ def _division(above: float | None, below: float | None, unit: str) -> str:
 
 def _busy(_measured: Measured, report: dict[str, Any]) -> list[str]:
     busy = {mode: of["director"]["cpu_busy"]["value"] for mode, of in report["modes"].items()}
-    told = [f"{mode.upper()} {words.quantity(share, 'share')}" for mode, share in busy.items() if share is not None]
+    told = [f"{words.name(mode)} {words.quantity(share, 'share')}" for mode, share in busy.items() if share is not None]
     return [say("Director busy: {shares}.", shares=listed(told))] if told else []
 
 

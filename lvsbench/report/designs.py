@@ -163,7 +163,7 @@ def _of_sweep(found: Part) -> list[str]:
         point = next(each for each in found["points"] if each["value"] == value)
         best = found["carried"][mode]
         rate = words.number(point["modes"][mode]["throughput_rps"]["value"])
-        names = {"mode": mode.upper(), "offered": value, "rate": rate}
+        names = {"mode": words.name(mode), "offered": value, "rate": rate}
         said.append(
             say(
                 "{mode} carried none of the loads; offered {offered} it was saturated, at {rate} requests per second.",
@@ -194,7 +194,7 @@ def _of_search(found: Part) -> list[str]:
             said.append(
                 say(
                     "{mode} carried no rate that was tried with {limits} ({count} trials).",
-                    mode=mode.upper(),
+                    mode=words.name(mode),
                     limits=within,
                     count=len(of["probes"]),
                 )
@@ -210,7 +210,7 @@ def _of_search(found: Part) -> list[str]:
         said.append(
             say(
                 "{mode} carried {rate} requests per second with {limits}, confirmed {count} times; {end}.",
-                mode=mode.upper(),
+                mode=words.name(mode),
                 rate=words.number(of["rate"]),
                 limits=within,
                 count=of["confirmed"],

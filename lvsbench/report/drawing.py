@@ -176,7 +176,13 @@ def label_ends(axes: Axes, ends: list[tuple[str, float, float]]) -> None:
     places = [tuple(to_axes.transform((x, y))) for _, x, y in ends]
     for (mode, _, _), (x, _), y in zip(ends, places, spread([place[1] for place in places], 0.075), strict=True):
         axes.text(
-            x + 0.012, y, mode.upper(), transform=axes.transAxes, color=look(mode).colour, weight="bold", va="center"
+            x + 0.012,
+            y,
+            words.name(mode),
+            transform=axes.transAxes,
+            color=look(mode).colour,
+            weight="bold",
+            va="center",
         )
 
 
@@ -217,7 +223,7 @@ def draw_estimates(axes: Axes, frame: pd.DataFrame, unit: str) -> None:
         axes.text(reach + top * 0.025, row, words.quantity(mean, unit), va="center", weight="bold")
     axes.set_xlim(0, top * 1.24)
     axes.set_ylim(len(modes) - 0.4, -0.55)
-    axes.set_yticks(range(len(modes)), [mode.upper() for mode in modes], weight="bold")
+    axes.set_yticks(range(len(modes)), [words.name(mode) for mode in modes], weight="bold")
     axes.grid(visible=False, axis="y")
 
 
@@ -230,7 +236,7 @@ def estimates_table(frame: pd.DataFrame, unit: str) -> Table:
         inside = words.span(_none(mine["low"].iloc[0]), _none(mine["high"].iloc[0]), scale)
         trials = listed(words.number(value / scale) for value in mine["value"])
         rows.append(
-            (mode.upper(), words.quantity(mine["mean"].iloc[0], unit), inside or words.NONE, f"{trials} {name}")
+            (words.name(mode), words.quantity(mine["mean"].iloc[0], unit), inside or words.NONE, f"{trials} {name}")
         )
     return Table((say("mode"), say("mean"), say("95 % interval"), say("each trial")), rows)
 
@@ -238,7 +244,7 @@ def estimates_table(frame: pd.DataFrame, unit: str) -> Table:
 def estimates_alt(what: str, frame: pd.DataFrame, unit: str) -> str:
     """Say each mode's mean in a sentence."""
     means = [
-        f"{mode.upper()} {words.quantity(frame.loc[frame['mode'] == mode, 'mean'].iloc[0], unit)}"
+        f"{words.name(mode)} {words.quantity(frame.loc[frame['mode'] == mode, 'mean'].iloc[0], unit)}"
         for mode in dict.fromkeys(frame["mode"])
     ]
     return say("{what}, mean over trials: {means}.", what=what, means=listed(means))

@@ -143,7 +143,7 @@ def _page(whole: Measured, report: dict[str, Any], embedded: str) -> str:
         facts=_environment(measured),
         causes=report["findings"],
         embedded=embedded,
-        order=" · ".join(" ".join(mode.upper() for mode in block) for block in measured.run.order),
+        order=" · ".join(" ".join(words.name(mode) for mode in block) for block in measured.run.order),
         strip=sorted(report["validity"], key=lambda item: list(_STRIP).index(item["verdict"])),
     )
 
@@ -154,6 +154,7 @@ def render_template(name: str, **values: Any) -> str:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
+        "name": words.name,
         "number": words.number,
         "quantity": words.quantity,
         "times": words.times,

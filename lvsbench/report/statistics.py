@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -107,10 +107,24 @@ def t_two_sided(t: float, df: int) -> float:
 
 
 def interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
-    """Return the mean over trials with its t interval.
+    """Return the mean over trials of something that cannot be negative, with its t interval.
 
     Args:
         values: one number per trial; NaN (not measured) is left out.
+
+    Returns:
+        the interval of :func:`t_interval`, cut off at 0: what is cut off cannot be true, so as many intervals as before
+        hold the truth.
+    """
+    found = t_interval(values)
+    return found if found.low is None else replace(found, low=max(0.0, found.low))
+
+
+def t_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
+    """Return the mean of values with its t interval.
+
+    Args:
+        values: NaN is left out.
     """
     known = _finite(values)
     if not len(known):
@@ -160,7 +174,7 @@ def ratio(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
     d = np.log(above[usable] / below[usable])
     if not len(d):
         return Ratio(None, None, None, None, 0)
-    found = interval(d)
+    found = t_interval(d)
     assert found.value is not None
     if found.low is None or found.high is None:
         return Ratio(math.exp(found.value), None, None, None, len(d))

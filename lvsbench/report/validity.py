@@ -95,9 +95,9 @@ def proof(measured: Measured) -> Judgement:
         if shown is None:
             # A run that was stopped early need not have come to every mode.
             if mode in set(ForwardingMethod) and any(trial.mode == mode for trial in measured.run.trials):
-                problems.append(say("{mode}: no proof was taken", mode=mode.upper()))
+                problems.append(say("{mode}: no proof was taken", mode=words.name(mode)))
         elif not shown.ok:
-            problems.append(f"{mode.upper()}: {_listed(shown.problems)}")
+            problems.append(f"{words.name(mode)}: {_listed(shown.problems)}")
     if problems:
         return Judgement("proof", "error", apart(problems))
     blind = {node: None for shown in measured.run.proofs.values() for node in shown.blind}
@@ -175,7 +175,7 @@ def generator_lateness(measured: Measured) -> Judgement:
     verdict: Word = "warning" if worst >= LATENESS_WARNING_S else "ok"
     if open_loop and worst >= LATENESS_ERROR_S:
         verdict = "error"
-    text = say("99 % of its timers fired within {late} ms{where}", late=f"{worst * 1e3:.2g}", where=where)
+    text = say("99 % of its timers fired within {late} ms{where}", late=words.number(worst * 1e3, 2), where=where)
     return Judgement("generator-lateness", verdict, text)
 
 
@@ -205,7 +205,9 @@ def saturation(measured: Measured) -> Judgement:
     for point in sorted({int(each) for each in measured.trials["point"]}):
         carried = measured.at(point).carried()
         at = sweep.values[point]
-        beyond += [say("{mode} at {load}", mode=str(mode).upper(), load=at) for mode, yes in carried.items() if not yes]
+        beyond += [
+            say("{mode} at {load}", mode=words.name(str(mode)), load=at) for mode, yes in carried.items() if not yes
+        ]
     if not beyond:
         return Judgement("saturation", "ok", say("every mode carried every load of the sweep"))
     if not measured.headline.carried().all():
@@ -276,7 +278,7 @@ def steady(measured: Measured) -> Judgement:
     """Judge whether throughput was level inside each window, or the warm-up was too short."""
     trials = measured.trials
     cut = float(trials["cut_s"].max()) if len(trials) else 0.0
-    left_out = say("; up to {cut} s were still warm-up and are left out", cut=f"{cut:.2g}") if cut > 0 else ""
+    left_out = say("; up to {cut} s were still warm-up and are left out", cut=words.number(cut, 2)) if cut > 0 else ""
     late = trials[trials["steady"] == 0] if len(trials) else trials
     if len(late):
         text = say(
@@ -285,7 +287,7 @@ def steady(measured: Measured) -> Judgement:
             late=len(late),
             count=len(trials),
             number=late["number"].iloc[0],
-            mode=str(late["mode"].iloc[0]).upper(),
+            mode=words.name(str(late["mode"].iloc[0])),
         )
         return Judgement("steady", "warning", text + left_out)
     seconds = measured.seconds[measured.seconds["in_window"]] if len(measured.seconds) else measured.seconds
@@ -312,7 +314,7 @@ def steady(measured: Measured) -> Judgement:
         count=len(windows),
         change=f"{change * 100:+.0f}",
         number=number,
-        mode=mode.upper(),
+        mode=words.name(mode),
     )
     return Judgement("steady", "warning", text + left_out)
 
@@ -334,9 +336,9 @@ def bottleneck(measured: Measured) -> Judgement:
         level = direct is not None and rate >= direct * (1 - SAME_AS_CONTROL)
         told = "" if mean is None else say(" (director {share} % busy)", share=f"{mean * 100:.0f}")
         if level or (mean is not None and mean < IDLE_DIRECTOR):
-            limited.append(f"{mode.upper()}{told}")
+            limited.append(f"{words.name(mode)}{told}")
         elif router is not None and rate >= router * (1 - SAME_AS_CONTROL):
-            forwarding.append(f"{mode.upper()}{told}")
+            forwarding.append(f"{words.name(mode)}{told}")
     if measured.open_loop and not measured.run.searches:
         text = say("at a fixed rate throughput is what was offered; compare latency and CPU")
         return Judgement("bottleneck", "ok", text)
@@ -411,7 +413,7 @@ def _worst(measured: Measured, column: str) -> tuple[float, str]:
 
 
 def _where(row: pd.Series[Any]) -> str:
-    return say(" (trial {number}, {mode})", number=row["number"], mode=str(row["mode"]).upper())
+    return say(" (trial {number}, {mode})", number=row["number"], mode=words.name(str(row["mode"])))
 
 
 def _listed(items: list[str]) -> str:

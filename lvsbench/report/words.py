@@ -28,6 +28,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def name(mode: str) -> str:
+    """Write a mode, or one that is measured once more as if it were another: ``DR``, ``DR again``."""
+    word, _, again = mode.partition(" ")
+    return say("{mode} again", mode=word.upper()) if again else word.upper()
+
+
 def quantity(value: float | None, unit: str) -> str:
     """Write a number in SI base units with a fitting prefix.
 
@@ -132,7 +138,7 @@ def sentence(found: Mapping[str, Any]) -> str:
         found: an entry of ``comparisons`` in report.json whose metric is one of the four of the headline.
     """
     what, clause, _ = _MEASURES[found["metric"]]
-    names = {"mode": found["mode"].upper(), "reference": found["reference"].upper()}
+    names = {"mode": name(found["mode"]), "reference": name(found["reference"])}
     if found["ratio"] is None:
         return say(
             "{mode} and {reference} cannot be compared in {what}: not measured in both.", what=say(what), **names
@@ -165,7 +171,7 @@ def between_runs(found: Mapping[str, Any]) -> str:
         found: an entry of ``comparisons`` of :func:`lvsbench.report.comparison.compare`, of a metric of the headline.
     """
     what, _, clause = _MEASURES[found["metric"]]
-    mode = found["mode"].upper()
+    mode = name(found["mode"])
     if found["ratio"] is None:
         return say("{mode}: {what} was not measured in both runs.", mode=mode, what=say(what))
     if found["low"] is None:
@@ -199,7 +205,7 @@ def headline(report: Mapping[str, Any]) -> list[str]:
     return [
         say(
             "{mode} carried {rate} requests per second; there is no other mode in this run to compare it with.",
-            mode=mode.upper(),
+            mode=name(mode),
             rate=number(of["throughput_rps"]["value"]),
         )
         for mode, of in report["modes"].items()

@@ -44,6 +44,15 @@ def test_interval_equals_that_of_scipy():
     assert (found.value, found.low, found.high) == pytest.approx((known.mean(), low, high), rel=1e-10)
 
 
+def test_interval_of_what_cannot_be_negative_ends_at_0():
+    """Few and noisy trials do not make a throughput or a latency below 0 possible; a logarithm may be negative."""
+    values = [1.0, 1.0, 40.0]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert low < 0
+    assert statistics.interval(values) == statistics.Interval(14.0, 0.0, pytest.approx(high))
+    assert statistics.t_interval(values).low == pytest.approx(low)
+
+
 @pytest.mark.parametrize("values", [[], [math.nan], [1.0], [1.0, 2.0]])
 def test_too_few_trials_have_no_interval(values):
     """With fewer than three trials the ends of the interval are None."""
@@ -180,6 +189,6 @@ def test_pooled_requests_would_not_cover():
         nat, dr = drifting_trials(rng)
         # A hundred requests of each trial, which share what the trial had.
         d = np.log(np.repeat(dr, 100) / np.repeat(nat, 100)) + rng.normal(0, 0.005, 600)
-        found = statistics.interval(d)
+        found = statistics.t_interval(d)
         covered += found.low <= math.log(2.26) <= found.high
     assert covered / 300 < 0.6

@@ -83,7 +83,7 @@ def alt(_panel: str, frame: pd.DataFrame) -> str:
 
 
 def _name(item: pd.Series[Any]) -> str:
-    return f"{item['mode'].upper()} {say(item['way'])}"
+    return f"{words.name(item['mode'])} {say(item['way'])}"
 
 
 FIGURE = Figure(

@@ -55,7 +55,7 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
             beyond = percentile > mine["percentile"].iloc[-1]
             # The curve's points lie closer together than a line is wide; the last one at or below is what is drawn.
             cells.append(words.NONE if beyond else words.quantity(reached["latency_s"].iloc[-1], "s"))
-        rows.append((mode.upper(), *cells))
+        rows.append((words.name(mode), *cells))
     return Table((say("mode"), *(f"{percentile * 100:.6g} %" for percentile in SHOWN)), rows)
 
 
@@ -69,7 +69,7 @@ def alt(_panel: str, frame: pd.DataFrame) -> str:
         told.append(
             say(
                 "{mode} from {middle} at the median to {last} at {percentile} %",
-                mode=mode.upper(),
+                mode=words.name(mode),
                 middle=words.quantity(middle["latency_s"], "s"),
                 last=words.quantity(last["latency_s"], "s"),
                 percentile=f"{last['percentile'] * 100:.5g}",

@@ -98,7 +98,7 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
     }
     rows = [
         (
-            mode.upper(),
+            words.name(mode),
             words.number(x),
             *(words.quantity(values[label].get((mode, x)), PANELS[label][1]) for label in frames),
         )
@@ -118,7 +118,7 @@ def alt(panel: str, frame: pd.DataFrame) -> str:
         told.append(
             say(
                 "{mode} from {first} at {low} to {last} at {high}",
-                mode=mode.upper(),
+                mode=words.name(mode),
                 first=words.quantity(first["value"], unit),
                 low=words.number(first["x"]),
                 last=words.quantity(last["value"], unit),

@@ -73,7 +73,7 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
             middle = mine.groupby(mine["t_s"].astype(int))["value"].median()
             begin = middle[middle.index >= mine["begin_s"].max()]
             cells = (middle.iloc[0], begin.iloc[0] if len(begin) else None, middle.iloc[-1])
-            rows.append((listed([mode.upper(), say(label)]), *(words.number(cell) for cell in cells)))
+            rows.append((listed([words.name(mode), say(label)]), *(words.number(cell) for cell in cells)))
     header = (say("median over trials"), say("first second"), say("first of the window"), say("last second"))
     return Table(header, rows)
 
@@ -82,7 +82,7 @@ def alt(panel: str, frame: pd.DataFrame) -> str:
     """Say the range of each mode inside the window."""
     inside = frame[frame["t_s"] >= frame["begin_s"]]
     told = [
-        f"{mode.upper()} {words.span(float(mine.min()), float(mine.max()))}"
+        f"{words.name(mode)} {words.span(float(mine.min()), float(mine.max()))}"
         for mode in dict.fromkeys(inside["mode"])
         if len(mine := inside.loc[inside["mode"] == mode, "value"])
     ]

@@ -50,7 +50,7 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
             axes.plot([share], [row + shift], style.marker, color=style.colour, ms=4.6)
             if np.isfinite(share):
                 axes.text(
-                    max(share, fair) + 1.2, row + shift, f"{mode.upper()} {share:.1f} %",
+                    max(share, fair) + 1.2, row + shift, f"{words.name(mode)} {share:.1f} %",
                     color=style.colour, va="center", size=drawing.FONT - 1,
                 )  # fmt: skip
     shown = float(frame[["share", "fair"]].max().max()) * 100
@@ -67,7 +67,7 @@ def table(frames: dict[str, pd.DataFrame]) -> Table:
     """Return how many requests each real server answered in each mode."""
     rows = [
         (
-            f"{item['server']}, {item['mode'].upper()}",
+            f"{item['server']}, {words.name(item['mode'])}",
             f"{item['served']:,}",
             words.quantity(item["share"], "share"),
             str(item["weight"]),
@@ -96,7 +96,7 @@ def alt(_panel: str, frame: pd.DataFrame) -> str:
             "{server} {share} in {mode}",
             server=item["server"],
             share=words.quantity(item["share"], "share"),
-            mode=item["mode"].upper(),
+            mode=words.name(item["mode"]),
         )
         for _, item in frame.iterrows()
     ]

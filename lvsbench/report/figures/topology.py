@@ -43,7 +43,7 @@ def panels(measured: Measured) -> dict[str, pd.DataFrame]:
         edges = (_captured(measured, proof.hops) if proof else []) or _expected(measured, mode)
         nodes = _nodes(measured, {str(edge[end]) for edge in edges for end in ("name", "to")})
         frame = pd.DataFrame(nodes + [edge for edge in edges if edge["name"] != edge["to"]])
-        found[mode.upper()] = frame.assign(mode=mode)
+        found[words.name(mode)] = frame.assign(mode=mode)
     return found
 
 

@@ -45,7 +45,7 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
 def table(frames: dict[str, pd.DataFrame]) -> Table:
     """Return every trial."""
     rows = [
-        (str(item["number"]), str(item["block"]), item["mode"].upper(), words.number(item["value"]))
+        (str(item["number"]), str(item["block"]), words.name(item["mode"]), words.number(item["value"]))
         for _, item in frames[""].iterrows()
     ]
     return Table((say("trial"), say("block"), say("mode"), say("requests/s")), rows)
@@ -56,7 +56,7 @@ def alt(_panel: str, frame: pd.DataFrame) -> str:
     told = [
         say(
             "{mode} between {low} and {high}",
-            mode=mode.upper(),
+            mode=words.name(mode),
             low=words.number(mine.min()),
             high=words.number(mine.max()),
         )
