@@ -145,11 +145,16 @@ def end_descendants() -> None:
 
 def prepare(run_folder: str) -> str:
     """Set up new namespaces; return what went wrong, empty when nothing did."""
+    groups = f"{run_folder}/cgroup"
     for argv in (
         # Keys, consoles and guest memory: they go with this mount namespace.
         ["mount", "-t", "tmpfs", "-o", "mode=0700,size=90%", "lvsbench-lab", run_folder],
         # /sys shows the network interfaces of the namespace that it was mounted in. Source: ip-netns(8), "exec".
+        # Control groups are mounted below it: there the load generator sees what a quota of its own takes.
+        ["mkdir", groups],
+        ["mount", "--rbind", "/sys/fs/cgroup", groups],
         ["mount", "-t", "sysfs", "sysfs", "/sys"],
+        ["mount", "--move", groups, "/sys/fs/cgroup"],
         ["ip", "link", "set", "lo", "up"],
     ):
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)

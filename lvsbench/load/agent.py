@@ -31,6 +31,7 @@ from lvsbench import __version__
 from lvsbench.errors import UsageError
 from lvsbench.load.health import Punctuality, ephemeral_ports, feed, lateness, summary, time_wait, waited_s
 from lvsbench.load.http import ERRORS
+from lvsbench.load.quota import throttled_s
 from lvsbench.load.samples import CHUNK, pack
 from lvsbench.load.trial import MOST_SAMPLES, Trial
 from lvsbench.load.users import user_class
@@ -139,12 +140,12 @@ class _Run:
         self._protocol.send(Started(self._unix_s))
         ticks = gevent.spawn(self._tick)
         begin_s = self._sleep_until(spec.warmup_s)
-        cpu_s, before_s = time.process_time(), waited_s()
+        cpu_s, before_s, held_s = time.process_time(), waited_s(), throttled_s()
         punctuality = Punctuality()
         self._sleep_until(spec.warmup_s + spec.duration_s)
         trial.stopping = True
         end_s = self._elapsed_s()
-        cpu_s, after_s = time.process_time() - cpu_s, waited_s()
+        cpu_s, after_s, holds_s = time.process_time() - cpu_s, waited_s(), throttled_s()
         late = punctuality.stop()
         ticks.kill()
         # Requests in flight are waited for: without them the slowest would be missing.
@@ -167,7 +168,8 @@ class _Run:
                 client_closed_first=trial.counts.client_closed_first,
                 unfinished=unfinished,
                 agent_cpu_s=cpu_s,
-                agent_wait_s=None if before_s is None or after_s is None else after_s - before_s,
+                agent_wait_s=_passed(before_s, after_s),
+                agent_throttled_s=_passed(held_s, holds_s),
                 lateness=late,
                 start_lateness=lateness(trial.recorder.start_late_us) if spec.rate else None,
                 time_wait_before=tw_before,
@@ -216,6 +218,11 @@ class _Run:
         while (left_s := t_s - self._elapsed_s()) > 0:
             gevent.sleep(left_s)
         return self._elapsed_s()
+
+
+def _passed(before_s: float | None, after_s: float | None) -> float | None:
+    """Return the seconds between two readings of something that the kernel may not tell."""
+    return None if before_s is None or after_s is None else max(0.0, after_s - before_s)
 
 
 def _make(protocol: _Protocol, spec: LoadSpec) -> NoReturn:

@@ -241,6 +241,7 @@ class Finished:
         unfinished: users that still waited for a response when the agent gave up on them.
         agent_cpu_s: CPU seconds of the agent, user and system, inside the window.
         agent_wait_s: seconds in it that the agent was ready to run and had no CPU; None if the kernel does not say.
+        agent_throttled_s: seconds in it that a CPU quota of its control group kept it from running; None likewise.
         lateness: the agent's own punctuality.
         start_lateness: in an open loop, how much later than due requests started that a free user waited for.
         time_wait_before: connections of the client host in TIME_WAIT before the load; None if the kernel does not say.
@@ -261,6 +262,7 @@ class Finished:
     unfinished: int
     agent_cpu_s: float
     agent_wait_s: float | None
+    agent_throttled_s: float | None
     lateness: Lateness
     start_lateness: Lateness | None
     time_wait_before: int | None

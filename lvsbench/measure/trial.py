@@ -96,6 +96,7 @@ def _generator(finished: Finished) -> Generator:
     return Generator(
         cpu_s=finished.agent_cpu_s,
         wait_s=finished.agent_wait_s,
+        throttled_s=finished.agent_throttled_s,
         over_s=finished.end_s - finished.begin_s,
         lateness_p50_us=finished.lateness.p50_us,
         lateness_p99_us=finished.lateness.p99_us,

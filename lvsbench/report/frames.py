@@ -54,8 +54,9 @@ class Measured:
             share of its CPUs), guest_busy and softirq (by its own ticks, shares), {rx,tx}_{bytes,packets}_per_request,
             ipvs_{in,out}_bytes_per_request; of the real servers together: rs_cpu_s_per_request,
             rs_tx_bytes_per_request; of the generator: generator_cpu (cores), generator_wait (the share of the time that
-            it was ready to run and had no CPU; NaN where not known), lateness_p99_s (in an open loop of its requests),
-            lateness_max_s, time_wait, address_exhausted; and served_NAME per real server.
+            it was ready to run and had no CPU; NaN where not known), generator_throttled (the share of the time that a
+            quota stopped it), lateness_p99_s (in an open loop of its requests), lateness_max_s, time_wait,
+            address_exhausted; and served_NAME per real server.
         seconds: one row per trial and whole second of load, warm-up included: number, mode, block, point, second,
             throughput_rps, latency_p50_s, latency_p99_s, in_window.
         readings: one row per trial, node and pair of successive readings: number, mode, block, point, node, t_s
@@ -288,6 +289,7 @@ def _of_trial(trial: Trial) -> dict[str, object]:
         "generator_cpu": generator.cpu_s / (generator.over_s or end - begin),
         "generator_wait": (float("nan") if generator.wait_s is None else generator.wait_s)
         / (generator.over_s or end - begin),
+        "generator_throttled": (generator.throttled_s or 0.0) / (generator.over_s or end - begin),
         "lateness_p99_s": (generator.lateness_p99_us if late_us is None else late_us) / 1e6,
         "lateness_max_s": generator.lateness_max_us / 1e6,
         "time_wait": generator.time_wait,

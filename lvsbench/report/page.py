@@ -59,6 +59,7 @@ _CODES = {
     "blocks": msg("blocks"),
     "generator-cpu": msg("generator CPU"),
     "generator-share": msg("generator’s share of its CPU"),
+    "generator-quota": msg("generator’s CPU quota"),
     "generator-lateness": msg("generator lateness"),
     "load-achieved": msg("load achieved"),
     "saturation": msg("saturation"),

@@ -24,6 +24,7 @@ Word = Literal["ok", "warning", "error"]
 
 ERROR_SHARE = 0.001
 GENERATOR_WARNING, GENERATOR_ERROR = 0.7, 0.9
+THROTTLED_WARNING, THROTTLED_ERROR = 0.005, 0.05
 STARVED = 0.5
 """Of the CPU that the generator wanted. In the lab it shares one with real servers."""
 LATENESS_WARNING_S, LATENESS_ERROR_S = 0.005, 0.05
@@ -166,6 +167,20 @@ def generator_share(measured: Measured) -> Judgement:
         where=_where(trials.iloc[worst]),
     )
     return Judgement("generator-share", "error" if got[worst] < STARVED else "warning", text)
+
+
+def generator_quota(measured: Measured) -> Judgement:
+    """Judge whether a CPU quota stopped the load generator: all requests under way wait meanwhile."""
+    worst, where = _worst(measured, "generator_throttled")
+    if worst < THROTTLED_WARNING:
+        return Judgement("generator-quota", "ok", say("no CPU quota stopped the load generator"))
+    text = say(
+        "a CPU quota stopped the load generator for {share} % of the time{where}, and every request under way waited "
+        "meanwhile: give its control group (container, service) more",
+        share=words.number(worst * 100, 2),
+        where=where,
+    )
+    return Judgement("generator-quota", "error" if worst >= THROTTLED_ERROR else "warning", text)
 
 
 def generator_lateness(measured: Measured) -> Judgement:
@@ -382,6 +397,7 @@ ALL: tuple[Callable[[Measured], Judgement], ...] = (
     blocks,
     generator_cpu,
     generator_share,
+    generator_quota,
     generator_lateness,
     load_achieved,
     saturation,
@@ -392,7 +408,17 @@ ALL: tuple[Callable[[Measured], Judgement], ...] = (
     mtu,
 )
 """Every judge, in the order of the strip."""
-OF_HEADLINE = (errors, generator_cpu, generator_share, generator_lateness, load_achieved, ports, bottleneck, steady)
+OF_HEADLINE = (
+    errors,
+    generator_cpu,
+    generator_share,
+    generator_quota,
+    generator_lateness,
+    load_achieved,
+    ports,
+    bottleneck,
+    steady,
+)
 """Those who judge what the headline is made of; the others look at the whole run."""
 
 

@@ -133,6 +133,8 @@ class Generator(_Stored):
     """How long a time ``cpu_s`` was used in: the load after the asked warm-up. None (older runs): the window."""
     wait_s: float | None = None
     """How long in that time it was ready to run and had no CPU. None: the kernel did not say, or older runs."""
+    throttled_s: float | None = None
+    """How long in that time a CPU quota of its control group kept it from running. None likewise."""
     lateness_p50_us: float
     lateness_p99_us: float
     lateness_max_us: float

@@ -50,6 +50,7 @@ FINISHED = Finished(
     unfinished=0,
     agent_cpu_s=0.5,
     agent_wait_s=0.1,
+    agent_throttled_s=None,
     lateness=Lateness(100, 50, 600, 1200),
     start_lateness=Lateness(7, 60, 700, 1300),
     time_wait_before=None,

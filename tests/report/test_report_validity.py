@@ -95,6 +95,8 @@ FIRES = [
     (validity.generator_cpu, lambda m: with_column(m, "generator_cpu", 0.95), "error", "trial 3"),
     (validity.generator_share, lambda m: with_column(m, "generator_wait", 0.7), "error", "had a core for"),
     (validity.generator_share, lambda m: with_column(m, "generator_wait", 0.45), "warning", "had a core for"),
+    (validity.generator_quota, lambda m: with_column(m, "generator_throttled", 0.3), "error", "30 % of the time"),
+    (validity.generator_quota, lambda m: with_column(m, "generator_throttled", 0.01), "warning", "control group"),
     (validity.generator_lateness, lambda m: with_column(m, "lateness_p99_s", 0.02), "warning", "20 ms"),
     (
         validity.generator_lateness,
