@@ -269,9 +269,9 @@ def _row(report: dict[str, Any], mode: str) -> dict[str, str]:
         "requests/s": cell(of["throughput_rps"], "", "throughput_rps"),
         "p50": cell(latency["p50"], "s", "latency_p50_s"),
         "p99": cell(latency["p99"], "s", "latency_p99_s"),
-        "director CPU/request": cell(director["cpu_s_per_request"], "s", "cpu_s_per_request"),
+        "director CPU per request": cell(director["cpu_s_per_request"], "s", "cpu_s_per_request"),
         "director busy": cell(director["cpu_busy"], "share"),
-        "bytes out/request": cell(director["tx_bytes_per_request"], "B", "tx_bytes_per_request"),
+        "bytes out per request": cell(director["tx_bytes_per_request"], "B", "tx_bytes_per_request"),
         "errors": f"{of['errors']:,}",
         "proof": words.NONE if proof is None else "✓" if proof["ok"] else "✗",
     }
