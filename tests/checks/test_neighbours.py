@@ -89,6 +89,13 @@ def test_a_stale_entry_counts_although_the_probe_mended_it() -> None:
     assert found["LVS-ARP-010"].breaks
 
 
+@pytest.mark.parametrize("state", ["REACHABLE", "STALE", "PERMANENT"])
+def test_an_entry_for_an_address_of_its_own_harms_nobody(state: str) -> None:
+    """A director that has the VIP now, and remembers who had it before, sends nothing there."""
+    assert problems(with_neighbour(healthy(Mode.DR), "director", VIP, STRANGER, state)) == {}
+    assert problems(with_neighbour(healthy(Mode.DR), "rs1", VIP, STRANGER, state)) == {}
+
+
 def test_an_entry_that_is_wrong_is_found_without_a_probe() -> None:
     """The director's configuration says who may answer where nobody asked."""
     view = replace(with_neighbour(healthy(Mode.DR), "client", VIP, mac_of("rs2"), "REACHABLE"), arp=None)
