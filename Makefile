@@ -12,12 +12,15 @@ TOOLS  := mmdebstrap:mmdebstrap mke2fs:e2fsprogs ip:iproute2 unshare:util-linux 
 # Debian's archive keys, which the lab's nodes are verified with; another distribution has them in a package.
 KEYS   := /usr/share/keyrings/debian-archive-keyring.gpg
 
-.PHONY: demo test install system lint unit browser accuracy example redraw lock docs clean
+.PHONY: demo test install system lint image unit browser accuracy example redraw lock docs clean
 
 demo: install
 	$(BIN)/lvsbench run --mode all --object 64k --connections keepalive --blocks 3 --duration 2 --warmup 0.5
 
-test: install lint unit
+# Types and the lab's image take a core each, and neither waits for the other.
+test: install
+	$(MAKE) -j2 --output-sync lint image
+	$(MAKE) unit
 
 install: system .venv/installed
 
@@ -45,6 +48,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+image: install
+	$(BIN)/python -c "from lvsbench.lab import image; image.ensure()"
 
 # Tests that boot kernels keep to a lab for each worker, and a file to its worker.
 unit: install

@@ -77,7 +77,7 @@ ROUTES = (
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data(), st.sampled_from(MODES))
 def test_apply_then_restore_changes_nothing(data: st.DataObject, mode: Mode) -> None:
     """Any past of a node is there again after a mode was set up and put back."""
