@@ -50,7 +50,8 @@ lint: install
 	$(BIN)/mypy
 
 image: install
-	$(BIN)/python -c "from lvsbench.lab import image; image.ensure()"
+	@echo "Building the image of the lab's nodes, if it is not there"
+	@$(BIN)/python -c "from lvsbench.lab import image; image.ensure()"
 
 # Tests that boot kernels keep to a lab for each worker, and a file to its worker.
 unit: install
