@@ -156,8 +156,8 @@ def prepare(run_folder: str) -> str:
     for argv in (
         # Keys, consoles and guest memory: they go with this mount namespace.
         ["mount", "-t", "tmpfs", "-o", "mode=0700,size=90%", "lvsbench-lab", run_folder],
-        # /sys shows the network interfaces of the namespace that it was mounted in. Source: ip-netns(8), "exec".
         *optional[:2],
+        # /sys shows the network interfaces of the namespace that it was mounted in. Source: ip-netns(8), "exec".
         ["mount", "-t", "sysfs", "sysfs", "/sys"],
         *optional[2:],
         ["ip", "link", "set", "lo", "up"],

@@ -140,12 +140,13 @@ class _Run:
         self._protocol.send(Started(self._unix_s))
         ticks = gevent.spawn(self._tick)
         begin_s = self._sleep_until(spec.warmup_s)
-        cpu_s, before_s, held_s = time.process_time(), waited_s(), throttled_s()
+        cpu_s, waiting_s, stopped_s = time.process_time(), waited_s(), throttled_s()
         punctuality = Punctuality()
         self._sleep_until(spec.warmup_s + spec.duration_s)
         trial.stopping = True
         end_s = self._elapsed_s()
-        cpu_s, after_s, holds_s = time.process_time() - cpu_s, waited_s(), throttled_s()
+        cpu_s = time.process_time() - cpu_s
+        waiting_s, stopped_s = _passed(waiting_s, waited_s()), _passed(stopped_s, throttled_s())
         late = punctuality.stop()
         ticks.kill()
         # Requests in flight are waited for: without them the slowest would be missing.
@@ -168,8 +169,8 @@ class _Run:
                 client_closed_first=trial.counts.client_closed_first,
                 unfinished=unfinished,
                 agent_cpu_s=cpu_s,
-                agent_wait_s=_passed(before_s, after_s),
-                agent_throttled_s=_passed(held_s, holds_s),
+                agent_wait_s=waiting_s,
+                agent_throttled_s=stopped_s,
                 lateness=late,
                 start_lateness=lateness(trial.recorder.start_late_us) if spec.rate else None,
                 time_wait_before=tw_before,
