@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from lvsbench.checks.filter import answers_arp
+from lvsbench.checks.firewall.filter import answers_arp
 from lvsbench.cluster import Node, Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts.routes import lookup

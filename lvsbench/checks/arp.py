@@ -19,8 +19,8 @@ from lvsbench.checks.answers import (
     reply,
     whose,
 )
-from lvsbench.checks.filter import announces_arp
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
+from lvsbench.checks.firewall.filter import announces_arp
 from lvsbench.checks.neighbours import STALE, UNRESOLVED
 from lvsbench.checks.ways import look, settled, skipped, unknown
 from lvsbench.cluster import ForwardingMethod, Node, Role

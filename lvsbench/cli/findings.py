@@ -13,8 +13,8 @@ from rich.text import Text
 from lvsbench.checks import ALL, Check, Verdict
 from lvsbench.checks.finding import Cause, Evidence, Finding
 from lvsbench.checks.path import where
+from lvsbench.checks.path.trace import blind, owner
 from lvsbench.checks.record import count, mode_of
-from lvsbench.checks.trace import blind, owner
 from lvsbench.cli import diagram
 from lvsbench.examine import Flow
 

@@ -7,7 +7,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lvsbench.checks.filter import Packet, Result, announces_arp, answers_arp, mark_of, walk
+from lvsbench.checks.firewall.filter import Result, announces_arp, answers_arp, walk
+from lvsbench.checks.firewall.packet import Packet
 from lvsbench.facts import firewall as facts
 from lvsbench.facts.firewall import Firewall
 from tests.facts.record import recorded
@@ -56,11 +57,11 @@ def test_nat_only_for_new() -> None:
 
 
 def test_mark() -> None:
-    """A mark of PREROUTING counts; one in OUTPUT, where requests never are, does not."""
+    """A rule marks the packet for all hooks that come behind its own, and for no other."""
     line = "-A {} -d 192.168.127.100/32 -p tcp -m tcp --dport 80 -j MARK --set-xmark 0x1/0xffffffff"
     marks = {hook: tables(line.format(hook), table="mangle", hook=hook) for hook in ("PREROUTING", "OUTPUT")}
-    assert mark_of(marks["PREROUTING"], ASK) == 1
-    assert mark_of(marks["OUTPUT"], ASK) == 0
+    assert walk(marks["PREROUTING"], "prerouting", ASK).mark == 1
+    assert walk(marks["OUTPUT"], "prerouting", ASK).mark == 0
 
 
 def test_arp() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lvsbench.checks import firewall
 from lvsbench.checks.finding import Finding, Verdict
+from lvsbench.checks.firewall.check import judge
 from lvsbench.cluster import Mode
 from lvsbench.examine import View
 from lvsbench.facts import firewall as facts
@@ -20,7 +20,7 @@ BAD = (Verdict.ERROR, Verdict.WARNING)
 
 def found(view: View) -> list[Finding]:
     """Return what is wrong."""
-    return [each for each in firewall.judge(view) if each.verdict in BAD]
+    return [each for each in judge(view) if each.verdict in BAD]
 
 
 def ruled(mode: Mode, node: str, line: str, table: str = "filter") -> View:
@@ -122,8 +122,8 @@ def test_unmarked() -> None:
 def test_missing() -> None:
     """Rules that could not be read are not "no rules"."""
     view = with_firewall(healthy(Mode.DR), "director")
-    assert not any(each.verdict is Verdict.COULD_NOT_RUN for each in firewall.judge(view))
+    assert not any(each.verdict is Verdict.COULD_NOT_RUN for each in judge(view))
     from tests.checks.builder import with_exam
 
     view = with_exam(view, "director", firewall=facts.parse("=== missing nft\n"))
-    assert any(each.verdict is Verdict.COULD_NOT_RUN for each in firewall.judge(view))
+    assert any(each.verdict is Verdict.COULD_NOT_RUN for each in judge(view))

@@ -10,7 +10,7 @@ import pytest
 
 from lvsbench.checks import Verdict
 from lvsbench.checks.finding import Finding, Place
-from lvsbench.checks.path import judge, where
+from lvsbench.checks.path.check import judge, where
 from lvsbench.cluster import Mode
 from lvsbench.examine import ProbedPath, View
 from lvsbench.facts.connections import Connection

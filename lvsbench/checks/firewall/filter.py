@@ -1,7 +1,7 @@
 """Walk a packet through the chains of a node, as the kernel would.
 
 What a condition says of a packet is yes, no, or not to be told; where it is not to be told both ways are walked, and
-only an outcome that all ways share is certain. Nothing here decides what packets there are: see checks/firewall.py.
+only an outcome that all ways share is certain. Nothing here decides what packets there are: see legs.py.
 
 Not walked: bridge chains (a topology does not say which interfaces are ports of a bridge), hardware offload, flowtables
 and XDP. Chains of kind nat see only the first packet of a connection that conntrack knows.
@@ -16,43 +16,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address
 
-from lvsbench.facts.firewall import ALL_BITS, Chain, Firewall, Match, Rule
+from lvsbench.checks.firewall.packet import Packet, doubt_of, fits
+from lvsbench.facts.firewall import ALL_BITS, Chain, Firewall, Rule
 
-TCP, UDP, ICMP, IPIP, GRE, VRRP = 6, 17, 1, 4, 47, 112
-EPHEMERAL = range(1024, 65536)
-"""The ports that a client may ask from."""
-
-SYN, SYN_ACK = 0x02, 0x12
 DEPTH = 64
 """Deeper jumps are not followed. Source: include/net/netfilter/nf_tables.h, NFT_JUMP_STACK_SIZE is 16."""
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """A packet that might be. What is None cannot be told; a range of ports or lengths stands for all in it.
-
-    ``protocol`` as in the IP header. ``ct_state``: what conntrack would say: new, established, related, invalid, or
-    untracked. ``frame``: ip or arp. ``tcp_flags`` as in the header.
-    """
-
-    source: IPv4Address | None = None
-    destination: IPv4Address | None = None
-    protocol: int | None = None
-    source_port: int | range | None = None
-    destination_port: int | range | None = None
-    iif: str | None = None
-    oif: str | None = None
-    mark: int | None = 0
-    ct_state: str | None = "new"
-    length: int | range | None = range(40, 1501)
-    tcp_flags: int | None = None
-    icmp_type: int | None = None
-    icmp_code: int | None = None
-    arp_operation: int | None = None
-    source_mac: str | None = None
-    destination_type: str | None = None
-    packet_type: str | None = "host"
-    frame: str = "ip"
 
 
 class Result(StrEnum):
@@ -172,18 +140,6 @@ def walk(firewall: Firewall, hook: str, packet: Packet, before: int | None = Non
     return _join(states, ended)
 
 
-def mark_of(firewall: Firewall, packet: Packet) -> int | None:
-    """Return the mark that IPVS sees on an arriving packet; 0 for none, None where that cannot be told.
-
-    IPVS looks after the filter chains of the input hook, so marks set there count, and those of forward and output do
-    not. Source: net/netfilter/ipvs/ip_vs_core.c:ip_vs_ops4, LOCAL_IN at NF_IP_PRI_NAT_SRC - 1, which is 99.
-    """
-    mark: int | None = packet.mark
-    for hook, before in (("prerouting", None), ("input", 99)):
-        mark = walk(firewall, hook, replace(packet, mark=mark), before).mark
-    return mark
-
-
 def answers_arp(firewall: Firewall, interface: str, address: IPv4Address) -> bool | None:
     """Say whether the firewall lets a node answer ARP requests for one of its addresses.
 
@@ -261,11 +217,11 @@ def _run(firewall: Firewall, chain: Chain, states: dict[_State, None], base: Cha
         passing: dict[_State, None] = {}
         hit: dict[_State, None] = {}
         for state in alive:
-            fits = _fits(rule.matches, state.packet)
-            doubt = state.doubt or (_doubt(rule, state.packet) if fits is None else "")
-            if fits is not False:
+            fit = fits(rule.matches, state.packet)
+            doubt = state.doubt or (doubt_of(rule, state.packet) if fit is None else "")
+            if fit is not False:
                 hit[_marked(replace(state, doubt=doubt), rule)] = None
-            if fits is not True:
+            if fit is not True:
                 passing[replace(state, doubt=doubt)] = None
         alive = passing
         if hit:
@@ -354,81 +310,3 @@ def _rewritten(state: _State, by: By) -> _State:
         return state
     changed = replace(packet, destination=destination, destination_port=ports)
     return replace(state, rewritten=by, to=by.rule.argument if by.rule else "", packet=changed)
-
-
-# ------------------------------------------------------------------------------------------------------- conditions
-
-
-def _fits(matches: Iterable[Match], packet: Packet) -> bool | None:
-    """Say whether all conditions hold: one that does not decides, whatever cannot be told of the others."""
-    answer: bool | None = True
-    for match in matches:
-        holds = _holds(match, packet)
-        if holds is False:
-            return False
-        if holds is None:
-            answer = None
-    return answer
-
-
-def _doubt(rule: Rule, packet: Packet) -> str:
-    return next((_say(match) for match in rule.matches if _holds(match, packet) is None), "")
-
-
-def _say(match: Match) -> str:
-    return match.value if match.key == "unknown" else match.key.replace("_", " ")
-
-
-def _holds(match: Match, packet: Packet) -> bool | None:
-    if match.key == "unknown":
-        return None
-    if match.key == "any":
-        answers = [_fits(each, packet) for each in match.value]
-        plain = True if True in answers else None if None in answers else False
-    else:
-        plain = _compare(match, packet)
-    return plain if plain is None else plain != match.negated
-
-
-def _compare(match: Match, packet: Packet) -> bool | None:
-    key, value = match.key, match.value
-    if key == "family":
-        return packet.frame in value
-    arp = key.startswith("arp_")
-    if arp != (packet.frame == "arp") and key not in ("iif", "oif", "mark", "source_mac", "packet_type", "length"):
-        return False
-    if key in ("source", "destination", "arp_source", "arp_target"):
-        own = packet.source if key in ("source", "arp_source") else packet.destination
-        return None if own is None else any(own in network for network in value)
-    if key in ("iif", "oif"):
-        return _interface(packet.iif if key == "iif" else packet.oif, value)
-    if key == "fragment":
-        return any(0 in each for each in value)
-    if key in ("icmp_type", "icmp_code") and packet.protocol not in (None, ICMP):
-        return False
-    if key in ("source_port", "destination_port") and packet.protocol not in (None, TCP, UDP, 132):
-        return False
-    own = getattr(packet, key, None)
-    if own is None:
-        return None
-    if isinstance(own, str):
-        return own in value
-    return _numbers(own, value, match.mask)
-
-
-def _interface(own: str | None, value: Iterable[str]) -> bool | None:
-    # An interface that a hook does not have is "" to nft, and matches no name.
-    if own is None:
-        return None
-    return any(own.startswith(name[:-1]) if name.endswith("*") else own == name for name in value)
-
-
-def _numbers(own: int | range, value: Iterable[range], mask: int | None) -> bool | None:
-    if isinstance(own, int):
-        number = own if mask is None else own & mask
-        return any(number in each for each in value)
-    if mask is not None:
-        return None
-    inside = any(own[0] in each and own[-1] in each for each in value)
-    outside = all(own[-1] < each.start or own[0] >= each.stop for each in value)
-    return True if inside else False if outside else None

@@ -1,0 +1,67 @@
+"""A rule in words: where it is, how often it was met, and the command that takes it away or lets a packet past it."""
+
+from __future__ import annotations
+
+from lvsbench.checks.firewall.filter import By
+from lvsbench.checks.firewall.packet import PROTOCOL_NAMES, Packet
+from lvsbench.examine import View
+from lvsbench.facts.firewall import Chain, Firewall
+
+
+def grown(view: View, node: str, by: By) -> int | None:
+    """Return by how much a rule's counter grew during the probes; None where that is not known."""
+    moments = (view.before.get(node), view.after.get(node))
+    first, last = (_counted(moment.firewall, by) if moment else None for moment in moments)
+    return last - first if first is not None and last is not None else None
+
+
+def _counted(firewall: Firewall, by: By) -> int | None:
+    for chain in firewall.chains:
+        if (chain.tool, chain.family, chain.table, chain.name) == _path(by.chain):
+            if by.rule is None:
+                return chain.packets
+            same = (each for each in chain.rules if (each.text, each.handle) == (by.text, by.rule.handle))
+            return next((each.packets for each in same), None)
+    return None
+
+
+def _path(chain: Chain) -> tuple[str, str, str, str]:
+    return chain.tool, chain.family, chain.table, chain.name
+
+
+def name(by: By) -> str:
+    """Return chain and rule as a person would look them up."""
+    chain = by.chain
+    where = f"{chain.family} {chain.table} {chain.name}" if chain.tool == "nft" else f"{chain.table} {chain.name}"
+    number = f" (handle {by.rule.handle})" if by.rule and by.rule.handle and chain.tool == "nft" else ""
+    return f"{where}: {by.text}{number}"
+
+
+def listing(chain: Chain) -> str:
+    """Return the command that shows a chain with its counters."""
+    if chain.tool == "nft":
+        return f"nft -a list chain {chain.family} {chain.table} {chain.name}"
+    return f"{chain.tool} -t {chain.table} -L {chain.name} -n -v --line-numbers"
+
+
+def delete(by: By) -> str:
+    """Return the command that deletes a rule."""
+    assert by.rule is not None
+    chain = by.chain
+    if chain.tool == "nft":
+        return f"nft delete rule {chain.family} {chain.table} {chain.name} handle {by.rule.handle}"
+    return f"{chain.tool} -t {chain.table} -D {by.rule.text.removeprefix('-A ')}"
+
+
+def accept(chain: Chain, packet: Packet) -> str:
+    """Return the command that lets a packet through at the top of a chain."""
+    name = PROTOCOL_NAMES.get(packet.protocol or 0, str(packet.protocol))
+    ends = [("s", packet.source, packet.source_port), ("d", packet.destination, packet.destination_port)]
+    if chain.tool == "nft":
+        words = [f"ip {letter}addr {address}" for letter, address, _ in ends if address]
+        ports = [f"{name} {letter}port {port}" for letter, _, port in ends if isinstance(port, int)]
+        words += ports or [f"meta l4proto {name}"]
+        return f"nft insert rule {chain.family} {chain.table} {chain.name} {' '.join(words)} accept"
+    words = [f"-{letter} {address}" for letter, address, _ in ends if address]
+    words += [f"-p {name}"] + [f"--{letter}port {port}" for letter, _, port in ends if isinstance(port, int)]
+    return f"{chain.tool} -t {chain.table} -I {chain.name} {' '.join(words)} -j ACCEPT"
