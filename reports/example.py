@@ -1,4 +1,4 @@
-"""Measure the example runs of this folder again, on the embedded lab: ``make example``. Takes about four minutes.
+"""Measure the example runs of this folder again, on the embedded lab: ``make example``. Takes about six minutes.
 
 Numbers that are to be kept want a machine that does nothing else meanwhile.
 """
@@ -19,7 +19,7 @@ LONGEST_S = 600
 """A run that takes longer hangs."""
 CLOSED = "--object 64k --connections keepalive --duration 2 --warmup 0.5"
 RUNS = {
-    "example": f"--mode all --mode direct {CLOSED} --blocks 6",
+    "example": f"--mode all --mode direct {CLOSED} --blocks 10",
     "example-later": f"--mode all --mode direct {CLOSED} --blocks 3 --seed 1",
     "example-open": "--mode dr --object 4k --rate 400 --arrivals poisson --users 16 --duration 6 --warmup 1 --blocks 3",
 }

@@ -239,6 +239,7 @@ def _comparison(
         "p_holm": adjusted,
         "threshold": metric.threshold,
         "blocks": found.blocks,
+        "blocks_wanted": statistics.blocks_wanted(found, metric.threshold),
         "exact": None if found.exact is None else {**asdict(found.exact), "p": found.exact_p},
     }
 

@@ -216,6 +216,7 @@ def _comparisons(old: Measured, new: Measured, modes: list[str], *, valid: bool)
                     "p_holm": p,
                     "threshold": metric.threshold,
                     "trials": found.blocks,
+                    "trials_wanted": statistics.blocks_wanted(found, metric.threshold),
                 }
             )
     return sorted(rows, key=lambda row: modes.index(row["mode"]))

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
+NORMAL, MANY = 1.959964, 200
+"""The normal quantile to :data:`CONFIDENCE`; from so many degrees of freedom on Student's t is it to 1 %."""
 MIN_TRIALS = 3
 """Fewer trials than this get no interval: with two, t is 12.7 standard errors wide and says nothing."""
 MIN_BLOCKS_EXACT = 6
@@ -51,6 +53,7 @@ class Ratio:
         blocks: the number of blocks in which both were measured.
         exact: Hodges-Lehmann estimate with the exact signed-rank interval; None with fewer than 6 blocks.
         exact_p: two-sided p of the exact signed-rank test.
+        error: standard error of the mean log difference; None with fewer than 3 blocks.
     """
 
     ratio: float | None
@@ -60,6 +63,7 @@ class Ratio:
     blocks: int
     exact: Interval | None = None
     exact_p: float | None = None
+    error: float | None = None
 
 
 # ------------------------------------------------------------------------------------------------- Student's t
@@ -183,7 +187,7 @@ def ratio(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
     exact, exact_p = (signed_rank(d), signed_rank_p(d)) if len(d) >= MIN_BLOCKS_EXACT else (None, None)
     if exact is not None:
         exact = Interval(*(None if end is None else math.exp(end) for end in (exact.value, exact.low, exact.high)))
-    return Ratio(math.exp(found.value), math.exp(found.low), math.exp(found.high), p, len(d), exact, exact_p)
+    return Ratio(math.exp(found.value), math.exp(found.low), math.exp(found.high), p, len(d), exact, exact_p, error)
 
 
 def unpaired(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
@@ -208,11 +212,11 @@ def unpaired(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
     parts = [float(logs.var(ddof=1)) / len(logs) for logs in (above, below)]
     error = math.sqrt(sum(parts))
     if error == 0:
-        return Ratio(math.exp(d), math.exp(d), math.exp(d), float(d == 0), count)
+        return Ratio(math.exp(d), math.exp(d), math.exp(d), float(d == 0), count, error=error)
     freedom = sum(parts) ** 2 / sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (above, below), strict=True))
     df = max(1, math.floor(freedom))
     half = t_quantile((1 + CONFIDENCE) / 2, df) * error
-    return Ratio(math.exp(d), math.exp(d - half), math.exp(d + half), t_two_sided(d / error, df), count)
+    return Ratio(math.exp(d), math.exp(d - half), math.exp(d + half), t_two_sided(d / error, df), count, error=error)
 
 
 def signed_rank(d: npt.NDArray[np.float64]) -> Interval:
@@ -283,6 +287,27 @@ def verdict(found: Ratio, adjusted_p: float | None, threshold: float, lower_is_b
     if adjusted_p > 1 - CONFIDENCE or abs(math.log(found.ratio)) < math.log1p(threshold):
         return Verdict.UNKNOWN
     return Verdict.BETTER if (found.ratio < 1) is lower_is_better else Verdict.WORSE
+
+
+def blocks_wanted(found: Ratio, threshold: float) -> int | None:
+    """Return how many blocks, as uneven as those measured, an interval of ``threshold`` to either side takes.
+
+    Args:
+        found: a ratio.
+        threshold: 0.03 for 3 %.
+
+    Returns:
+        the smallest such number, at least 3; None where the ratio has no interval. It is as sure as the spread is
+        known: with few blocks a rough guide.
+    """
+    if found.error is None:
+        return None
+    narrow, spread = math.log1p(threshold), found.error * math.sqrt(found.blocks)
+    # With the normal quantile first, which is never too many.
+    wanted = max(MIN_TRIALS, math.ceil((NORMAL * spread / narrow) ** 2))
+    while wanted < MANY and t_quantile((1 + CONFIDENCE) / 2, wanted - 1) * spread / math.sqrt(wanted) > narrow:
+        wanted += 1
+    return wanted
 
 
 def _finite(values: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -156,7 +156,28 @@ def sentence(found: Mapping[str, Any]) -> str:
             **names,
         )
     told = say(clause, ratio=times(found), **names)
+    if _more_would_tell(found, "blocks"):
+        return say(
+            "{clause}: cannot tell with {count} blocks; an interval of ±{limit} takes about {wanted}.",
+            clause=told,
+            **_more(found, "blocks"),
+        )
     return say("{clause}: {verdict}.", clause=told, verdict=verdict(found["verdict"]))
+
+
+def _more_would_tell(found: Mapping[str, Any], what: str) -> bool:
+    """Whether it is for want of blocks (or trials) that nothing can be told: better and worse are both possible."""
+    wanted = found[f"{what}_wanted"]
+    unsure = found["verdict"] == Verdict.UNKNOWN and found["low"] < 1 < found["high"]
+    return unsure and wanted is not None and wanted > found[what]
+
+
+def _more(found: Mapping[str, Any], what: str) -> dict[str, str]:
+    return {
+        "count": f"{found[what]:,}",
+        "limit": f"{found['threshold'] * 100:g} %",
+        "wanted": f"{found[f'{what}_wanted']:,}",
+    }
 
 
 def in_headline(found: Mapping[str, Any]) -> bool:
@@ -188,6 +209,12 @@ def between_runs(found: Mapping[str, Any]) -> str:
             ratio=times(found),
         )
     told = say(clause, mode=mode, ratio=times(found))
+    if _more_would_tell(found, "trials"):
+        return say(
+            "{clause}: cannot tell with {count} trials; an interval of ±{limit} takes about {wanted} in each run.",
+            clause=told,
+            **_more(found, "trials"),
+        )
     return say("{clause}: {verdict}.", clause=told, verdict=verdict(found["verdict"]))
 
 

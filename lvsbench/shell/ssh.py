@@ -109,7 +109,7 @@ class SSHShell:
                 f"login as {ssh.user} refused",
                 command=by_hand,
                 answer=_named(error),
-                advice=f"Tried {tried}; see ssh: in the topology file and docs/nodes.md#access",
+                advice=f"Tried {tried}; what a topology file (ssh:) and discover can name: docs/nodes.md#access",
             ) from error
         except paramiko.SSHException as error:
             if "known_hosts" in str(error):
@@ -130,7 +130,7 @@ class SSHShell:
             f"no SSH connection to {self._ssh.host} port {self._ssh.port}",
             command=self._by_hand(),
             answer=_named(error),
-            advice="Is the node up, is sshd running, is the address in the topology file right?",
+            advice="Is the node up, is sshd running, is this its address?",
         )
 
     def _socket(self) -> socket.socket | paramiko.Channel:

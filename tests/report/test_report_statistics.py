@@ -158,6 +158,21 @@ def test_equal_modes_are_seldom_called_different():
     assert wrong / 400 < 0.08
 
 
+@pytest.mark.parametrize("spread", [0.01, 0.1, 0.6])
+def test_blocks_wanted_make_the_interval_narrow(spread):
+    """With as many blocks as it says the interval is as narrow as the threshold, and with one less it is not."""
+    d = spread * np.array([-1.0, 1.0, -1.0, 1.0, 0.5, -0.5])
+    wanted = statistics.blocks_wanted(statistics.ratio(list(np.exp(d)), [1.0] * 6), 0.03)
+    half = {n: stats.t.ppf(0.975, n - 1) * d.std(ddof=1) / math.sqrt(n) for n in (wanted, max(2, wanted - 1))}
+    assert half[wanted] <= math.log(1.03) * 1.01
+    assert wanted == 3 or half[wanted - 1] > math.log(1.03) * 0.99
+
+
+def test_blocks_wanted_need_an_interval():
+    """Two blocks say nothing of how many it takes."""
+    assert statistics.blocks_wanted(statistics.ratio([1.0, 1.1], [1.0, 1.0]), 0.03) is None
+
+
 def drifting_trials(rng, blocks=6):
     """Return throughputs of NAT and DR by block: heavy-tailed noise, on a machine that drifts or jumps by up to 8 %."""
     order_of_run = order([["nat"], ["dr"], ["tun"]], blocks, int(rng.integers(1 << 30)))
