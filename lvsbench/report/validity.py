@@ -190,7 +190,11 @@ def generator_lateness(measured: Measured) -> Judgement:
     verdict: Word = "warning" if worst >= LATENESS_WARNING_S else "ok"
     if open_loop and worst >= LATENESS_ERROR_S:
         verdict = "error"
-    text = say("99 % of its timers fired within {late} ms{where}", late=words.number(worst * 1e3, 2), where=where)
+    text = say(
+        "99 % of the load generator's timers fired within {late} ms{where}",
+        late=words.number(worst * 1e3, 2),
+        where=where,
+    )
     return Judgement("generator-lateness", verdict, text)
 
 
@@ -285,6 +289,13 @@ def drift(measured: Measured) -> Judgement:
             change=f"{change * 100:+.0f}",
         )
         return Judgement("drift", "warning", text)
+    if abs(change) >= DRIFT:
+        text = say(
+            "no drift that stands out from the spread of the trials ({change} % from first to last, p {p})",
+            change=f"{change * 100:+.0f}",
+            p=words.number(p, 2),
+        )
+        return Judgement("drift", "ok", text)
     text = say("no drift over the run ({change} % from first to last trial)", change=f"{change * 100:+.1f}")
     return Judgement("drift", "ok", text)
 

@@ -42,6 +42,13 @@ def drifting(measured):
     return replace(measured, trials=trials)
 
 
+def scattered(measured):
+    """Slow down by 10 % over the run, with trials that differ by far more than that."""
+    trials = drifting(measured).trials
+    trials["throughput_rps"] *= np.random.default_rng(3).lognormal(0, 0.3, len(trials))
+    return replace(measured, trials=trials)
+
+
 def climbing(measured):
     """Let throughput grow by a fifth inside the windows of trial 2."""
     seconds = measured.seconds.copy()
@@ -132,6 +139,13 @@ def test_a_judge_fires(measured, judge, spoil, verdict, text):
 def busy_everywhere(measured):
     """Let the director be the limit in every mode."""
     return replace(measured, trials=measured.trials.assign(cpu_busy=0.98))
+
+
+def test_a_drift_in_the_noise_is_not_called_none(measured):
+    """Where trials scatter so much that a drift of 10 % would not be seen, nobody says that there is none."""
+    found = validity.drift(scattered(measured))
+    assert found.verdict == "ok"
+    assert "stands out" in found.text
 
 
 @pytest.mark.parametrize("judge", validity.ALL)
