@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 redraw = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "redraw.py")))
 AGAIN = "make redraw"
 LARGEST_NOTEBOOK = 150_000
-LARGEST_EXAMPLES = 3_000_000
+LARGEST_EXAMPLES = 4_000_000
 
 
 def name_of(path: Path) -> str:
