@@ -96,7 +96,7 @@ def test_a_node_that_dies(own: dict[str, str], mortal: Observer, tmp_path: Path)
     before = mortal.ask(nodes=others)
     out = tmp_path / "out"
     out.mkdir()
-    process = start_run(own, out, "--mode", "dr", "--object", "4k", "--blocks", "1", "--duration", "8")
+    process = start_run(own, out, "--mode", "dr", "--rate", "50", "--blocks", "1", "--duration", "8")
     wait_for(process, "dr: load")
     nodes = json.loads(lvsbench("lab", "status", "--json").stdout)["lab"]["nodes"]
     os.kill(next(node["pid"] for node in nodes if node["name"] == "rs1"), signal.SIGKILL)

@@ -18,7 +18,7 @@ def test_killed_under_load(own: dict[str, str], tmp_path: Path) -> None:
     """After kill -9 no process, interface, mount or file of the lab is left, and restore closes the journal."""
     before = interfaces()
     cache = Path(own["LVSBENCH_CACHE"])
-    process = start_run(own, tmp_path, "--mode", "dr", "--object", "4k", "--blocks", "1", "--duration", "5")
+    process = start_run(own, tmp_path, "--mode", "dr", "--rate", "50", "--blocks", "1", "--duration", "5")
     wait_for(process, "dr: load")
     process.kill()
     process.wait()

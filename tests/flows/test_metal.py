@@ -90,7 +90,7 @@ def untouched(observer: Observer) -> dict[str, Any]:
 REFUSED = {
     "nobody listens": (lambda _: {"port": 2222}, "no SSH connection to 10.255.0.2 port 2222", "is sshd running"),
     "nobody is there": (lambda _: {"host": "10.255.0.99"}, "no SSH connection to 10.255.0.99", "Is the node up"),
-    "not SSH": (lambda _: {"port": 80}, "no SSH connection to 10.255.0.2 port 80", "is the address"),
+    "not SSH": (lambda _: {"port": 80}, "no SSH connection to 10.255.0.2 port 80", "is this its address"),
     "other key": (other_key, "login as root refused", "Tried the key"),
     "other host key": (other_host_key, "the host key is not the one on record", "ssh-keygen -f"),
     "no host key": (no_host_key, "the host key is unknown", "Log in once by hand"),
