@@ -141,12 +141,20 @@ def _of_aa(found: Part) -> list[str]:
         for metric in ("throughput_rps", "latency_p99_s", "cpu_s_per_request")
         if (each := found["noise"].get(metric))
     ]
-    return [
+    declared = (
         say(
             "An A/A run of each mode with itself: of {count} headline comparisons {declared} declared a difference.",
             count=found["of"],
-            declared=found["declared"] or say("none"),
-        ),
+            declared=found["declared"],
+        )
+        if found["declared"]
+        else say(
+            "An A/A run of each mode with itself: none of {count} headline comparisons declared a difference.",
+            count=found["of"],
+        )
+    )
+    return [
+        declared,
         say("What this rig cannot tell apart, as a ratio: {floor}.", floor=apart(floor)),
     ]
 

@@ -176,7 +176,7 @@ def label_ends(axes: Axes, ends: list[tuple[str, float, float]]) -> None:
     places = [tuple(to_axes.transform((x, y))) for _, x, y in ends]
     for (mode, _, _), (x, _), y in zip(ends, places, spread([place[1] for place in places], 0.075), strict=True):
         axes.text(
-            x + 0.012,
+            x + 0.02,
             y,
             words.name(mode),
             transform=axes.transAxes,
@@ -272,18 +272,37 @@ def svg(figure: Figure, panel: int, frame: pd.DataFrame, alt: str) -> str:
     """
     with matplotlib.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # the reader's fonts have it
-        canvas = Canvas(figsize=figure.size)
-        left, bottom, right, top = figure.margins
-        width, height = figure.size
-        rectangle = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-        axes = canvas.add_axes(rectangle)
-        canvas.patch.set_visible(False)
-        axes.patch.set_visible(False)
-        figure.draw(axes, frame)
+        canvas = drawn(figure, frame)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         canvas.savefig(buffer, format="svg", metadata=nothing)
     return _for_page(buffer.getvalue(), f"{figure.name}{panel}", alt)
+
+
+def drawn(figure: Figure, frame: pd.DataFrame) -> Canvas:
+    """Draw one panel. Axes move in where a label would be cut off.
+
+    Names of modes are long in an A/A run, and labels that are moved apart may leave the figure.
+    """
+    canvas = Canvas(figsize=figure.size)
+    width, height = figure.size
+    left, bottom, right, top = figure.margins
+    axes = canvas.add_axes(_inside(figure, left, bottom, right, top))
+    canvas.patch.set_visible(False)
+    axes.patch.set_visible(False)
+    figure.draw(axes, frame)
+    box = axes.get_tightbbox()
+    if box is not None:
+        left, right = left + max(0.0, -box.x0 / canvas.dpi), right + max(0.0, box.x1 / canvas.dpi - width)
+        bottom, top = bottom + max(0.0, -box.y0 / canvas.dpi), top + max(0.0, box.y1 / canvas.dpi - height)
+        axes.set_position(_inside(figure, left, bottom, right, top))
+    return canvas
+
+
+def _inside(figure: Figure, left: float, bottom: float, right: float, top: float) -> tuple[float, float, float, float]:
+    """Return what margins in inches leave of a panel: left, bottom, width, height as shares of it."""
+    width, height = figure.size
+    return left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height
 
 
 def _for_page(text: str, prefix: str, alt: str) -> str:

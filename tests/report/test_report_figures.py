@@ -147,6 +147,21 @@ def test_the_load_figure_has_every_value_of_a_sweep(swept):
     assert load.panels(whole.headline) == {}
 
 
+@pytest.mark.parametrize("mode", ["tun", "direct again"])
+def test_no_label_is_cut_off(measured, mode):
+    """The longest name of a mode fits at the end of its line, and so does a label that is pushed up by others."""
+    frame = latency.FIGURE.panels(measured)[""]
+    names = {"nat": "nat", "dr": "dr", "tun": mode}
+    canvas = drawing.drawn(latency.FIGURE, frame.assign(mode=frame["mode"].map(names)))
+    box = canvas.axes[0].get_tightbbox()
+    width, height = latency.FIGURE.size
+    slack = 0.02  # inches: moving the axes moves their ends, and with these the labels
+    assert box.x0 / canvas.dpi >= -slack
+    assert box.y0 / canvas.dpi >= -slack
+    assert box.x1 / canvas.dpi <= width + slack
+    assert box.y1 / canvas.dpi <= height + slack
+
+
 def test_labels_keep_their_distance():
     """Labels that would overlap move apart and keep their order."""
     placed = drawing.spread([0.5, 0.51, 0.1, 0.5], 0.1)
