@@ -1,4 +1,4 @@
-"""Measure the example runs of this folder again, on the embedded lab: ``make example``. Takes about six minutes.
+"""Measure the example runs of this folder again, on the embedded lab: ``make example``. Takes about five minutes.
 
 Numbers that are to be kept want a machine that does nothing else meanwhile.
 """
