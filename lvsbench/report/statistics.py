@@ -10,13 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
-NORMAL, MANY = 1.959964, 200
-"""The normal quantile to :data:`CONFIDENCE`; from so many degrees of freedom on Student's t is it to 1 %."""
+NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+MANY = 200
+"""From so many degrees of freedom on Student's t has the normal quantile to 1 %."""
 MIN_TRIALS = 3
 """Fewer trials than this get no interval: with two, t is 12.7 standard errors wide and says nothing."""
 MIN_BLOCKS_EXACT = 6

@@ -109,7 +109,7 @@ class SSHShell:
                 f"login as {ssh.user} refused",
                 command=by_hand,
                 answer=_named(error),
-                advice=f"Tried {tried}; what a topology file (ssh:) and discover can name: docs/nodes.md#access",
+                advice=f"Tried {tried}; how to name another user or key: docs/nodes.md#access",
             ) from error
         except paramiko.SSHException as error:
             if "known_hosts" in str(error):

@@ -17,7 +17,7 @@ def grown(view: View, node: str, by: By) -> int | None:
 
 def _counted(firewall: Firewall, by: By) -> int | None:
     for chain in firewall.chains:
-        if (chain.tool, chain.family, chain.table, chain.name) == _path(by.chain):
+        if _path(chain) == _path(by.chain):
             if by.rule is None:
                 return chain.packets
             same = (each for each in chain.rules if (each.text, each.handle) == (by.text, by.rule.handle))
