@@ -151,7 +151,7 @@ class _Run:
         ticks.kill()
         # Requests in flight are waited for: without them the slowest would be missing.
         self._runner.user_greenlets.join(timeout=spec.timeout_s + DRAIN_S)
-        unfinished = len(self._runner.user_greenlets)
+        unfinished = trial.give_up()
         self._runner.quit()
         if self._too_many:
             self._protocol.send(Failed(f"more than {MOST_SAMPLES} requests", "A shorter trial."))

@@ -52,7 +52,14 @@ class Counts:
 
 
 class Client(Protocol):
-    """Fetches the object for one user. Used from the user's greenlet alone."""
+    """Fetches the object for one user. Used from the user's greenlet alone.
+
+    Attributes:
+        server: the number of the server that the latest response came from, where that is known of the connection in
+            use; otherwise 0. A request that fails without a response was most likely its.
+    """
+
+    server: int
 
     def exchange(self, began_ns: int) -> int:
         """Fetch it once, and return the number of the server that it came from. Raises Failure."""
@@ -101,6 +108,7 @@ class RawClient:
         "_view",
         "_watcher",
         "deadline_ns",
+        "server",
     )
 
     def __init__(
@@ -126,6 +134,7 @@ class RawClient:
         self._resting = False
         self._used = False
         self.deadline_ns = NEVER_NS
+        self.server = 0
 
     def exchange(self, began_ns: int) -> int:
         """Send a request and receive its response. Raises Failure, with the connection closed."""
@@ -146,6 +155,7 @@ class RawClient:
             else:
                 head, size = bytes(view[:end]), size - end
             found = self._heads.find(head) or self._heads.read(head)
+            self.server = found.server
             if size != found.body_bytes:
                 self._receive_body(found, size)
         except OSError as error:
@@ -206,6 +216,7 @@ class RawClient:
 
     def _connect(self) -> None:
         self._counts.connections += 1
+        self.server = 0
         if self._used and not self._per_request:
             self._counts.reconnects += 1
         self._used = True
@@ -282,6 +293,7 @@ class LocustClient:
     """
 
     def __init__(self, get: Callable[..., Any], spec: LoadSpec, servers: Servers) -> None:
+        self.server = 0
         self._get = get
         self._spec = spec
         self._servers = servers
@@ -296,11 +308,12 @@ class LocustClient:
         response = self._get(spec.path, headers=self._headers, allow_redirects=False)
         if not response.status_code:
             raise Failure(kind_of(response.error))
+        server = self._servers.number(response.headers.get(spec.served_by) or "")
         if response.status_code != 200:
-            raise Failure("status")
+            raise Failure("status", server)
         if spec.body_bytes is not None and len(response.content) != spec.body_bytes:
-            raise Failure("wrong-length")
-        return self._servers.number(response.headers.get(spec.served_by) or "")
+            raise Failure("wrong-length", server)
+        return server
 
     def settle(self) -> None:
         """Nothing to do: these clients close by their own rules."""

@@ -25,12 +25,15 @@ ERRORS = (
     "no-length",
     "wrong-length",
     "other",
+    "unfinished",
+    "not-asked",
 )
 """Kinds of failure, "" for none.
 
 ``no-port`` is EADDRNOTAVAIL: the client's ports are used up, or the address to connect from is not there.
 ``status`` is any but 200; ``transfer-encoding`` is a chunked response; ``early-close`` is a connection that the server
-closed before the response was whole; ``reset`` one that it broke off.
+closed before the response was whole; ``reset`` one that it broke off. ``unfinished`` was still under way when the trial
+ended; ``not-asked`` was due in an open loop, and no user became free to ask.
 """
 HEADER_LIMIT_BYTES = 16384
 _NAMES_LIMIT = 255
@@ -42,11 +45,17 @@ _DIGITS = re.compile(rb"[0-9]{1,15}")
 
 
 class Failure(Exception):
-    """A request that failed. ``kind`` is one of :data:`ERRORS`."""
+    """A request that failed.
 
-    def __init__(self, kind: str) -> None:
+    Attributes:
+        kind: one of :data:`ERRORS`.
+        server: the number of the server whose response it was; 0 where none was read.
+    """
+
+    def __init__(self, kind: str, server: int = 0) -> None:
         super().__init__(kind)
         self.kind = kind
+        self.server = server
 
 
 class Head(NamedTuple):
@@ -107,19 +116,20 @@ class Heads:
             if field is None:
                 raise Failure("bad-header")
             fields.setdefault(field[1].lower(), []).append(field[2])
+        name = b", ".join(fields.get(self._served_by, [])).decode("latin-1")
+        server = self._servers.number(name)
         if match[1] != b"200":
-            raise Failure("status")
+            raise Failure("status", server)
         if b"transfer-encoding" in fields:
-            raise Failure("transfer-encoding")
+            raise Failure("transfer-encoding", server)
         lengths = fields.get(b"content-length", [])
         if len(lengths) != 1 or not _DIGITS.fullmatch(lengths[0]):
-            raise Failure("no-length")
+            raise Failure("no-length", server)
         body_bytes = int(lengths[0])
         if self._body_bytes is not None and body_bytes != self._body_bytes:
-            raise Failure("wrong-length")
-        name = b", ".join(fields.get(self._served_by, [])).decode("latin-1")
+            raise Failure("wrong-length", server)
         options = b",".join(fields.get(b"connection", [])).lower().split(b",")
-        found = Head(body_bytes, self._servers.number(name), b"close" in (option.strip() for option in options))
+        found = Head(body_bytes, server, b"close" in (option.strip() for option in options))
         if len(self._known) >= _CACHE_LIMIT:
             self._known.clear()
         self._known[head] = found

@@ -23,6 +23,7 @@ BACK_OFF_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 _TICK_SAMPLES = 1000
 _OTHER = ERRORS.index("other")
 _TIMEOUT = ERRORS.index("timeout")
+_UNFINISHED, _NOT_ASKED = ERRORS.index("unfinished"), ERRORS.index("not-asked")
 _logger = logging.getLogger(__name__)
 _now = time.perf_counter_ns
 
@@ -78,6 +79,8 @@ class Trial:
         self._heads = Heads(spec.served_by, spec.body_bytes, self.servers)
         self._buffer = bytearray(BUFFER_BYTES)
         self._raw: list[RawClient] = []
+        # When the request that each user has under way began (was due), and when it was asked.
+        self._under_way: dict[Client, tuple[int, int]] = {}
         # One schedule for all users: whoever is free takes the next request.
         self._due = due_ns(spec.rate, spec.arrivals, spec.seed, spec.warmup_s + spec.duration_s) if spec.rate else None
         self._targets = cycle(spec.targets)
@@ -98,6 +101,24 @@ class Trial:
         """Let all users begin: t = 0."""
         self.recorder.t0_ns = _now()
         self._gate.set()
+
+    def give_up(self) -> int:
+        """Record what has no end: requests under way, and those of an open loop that are due and were never asked.
+
+        Each is an error, and took at least as long as it has waited by now. Without them the slowest requests of a
+        trial would be missing from it.
+
+        Returns:
+            how many there were.
+        """
+        now_ns, before = _now(), len(self.recorder)
+        for client, (began_ns, asked_ns) in self._under_way.items():
+            self.recorder.add(began_ns, now_ns, client.server, _UNFINISHED, asked_ns - began_ns)
+        self._under_way.clear()
+        for due in self._due or ():
+            began_ns = self.recorder.t0_ns + due
+            self.recorder.add(began_ns, now_ns, 0, _NOT_ASKED, now_ns - began_ns)
+        return len(self.recorder) - before
 
     def drive(self, client: Client) -> None:
         """Fetch until the trial stops: the whole life of a user.
@@ -146,13 +167,15 @@ class Trial:
     def _ask(self, client: Client, due_ns: int, began_ns: int) -> bool:
         """Make one request and record it. Returns whether it went well."""
         server = error = 0
+        self._under_way[client] = due_ns, began_ns
         try:
             server = client.exchange(began_ns)
         except Failure as failure:
-            error = ERRORS.index(failure.kind)
+            server, error = failure.server or client.server, ERRORS.index(failure.kind)
         except Exception as failure:
-            error = ERRORS.index(kind_of(failure)) or _OTHER
+            server, error = client.server, ERRORS.index(kind_of(failure)) or _OTHER
             _logger.debug("a request failed", exc_info=True)
+        del self._under_way[client]
         self.recorder.add(due_ns, _now(), server, error, began_ns - due_ns)
         if error:
             return False

@@ -231,14 +231,15 @@ class Finished:
     Args:
         begin_s: the window's beginning, seconds since t = 0.
         end_s: its end; no request starts after it.
-        requests: requests that ended, which is the number of samples.
+        requests: the number of samples: every request that was asked, or was due in an open loop.
         errors: how many failed, by kind; only kinds that occurred.
         servers: the names that the samples' ``server`` column counts through.
         connections: connections opened, or tried (0 where Locust's clients keep that to themselves).
         reconnects: keepalive connections that had to be replaced, because the server closed or the request failed.
         client_closed_first: connections that the server left open although the request said ``close``, so that
             TIME_WAIT stays with the client.
-        unfinished: users that still waited for a response when the agent gave up on them.
+        unfinished: how many of the errors had no end when the agent gave up on them: still under way, or due and never
+            asked.
         agent_cpu_s: CPU seconds of the agent, user and system, inside the window.
         agent_wait_s: seconds in it that the agent was ready to run and had no CPU; None if the kernel does not say.
         agent_throttled_s: seconds in it that a CPU quota of its control group kept it from running; None likewise.

@@ -101,7 +101,7 @@ def test_window(server: Server) -> None:
     assert samples.start_us.max() <= finished.end_s * 1e6
     assert samples.latency_us.max() >= 1_500_000
     assert samples.started_in_window().tolist() == (samples.start_us >= finished.begin_s * 1e6).tolist()
-    assert not samples.ended_in_window()[-1]
+    assert not samples.completed()[-1]
     assert 0 < finished.agent_cpu_s < 5
     assert finished.lateness.count > 0
 
@@ -148,6 +148,28 @@ def test_given_up_without_being_asked() -> None:
     assert len(samples) == finished.errors["timeout"] == 75
     assert server.served < 12
     assert (samples.queued_us == samples.latency_us).sum() == 75 - server.served
+
+
+def test_nothing_that_was_due_is_missing() -> None:
+    """Of a server that never answers, every request that was due is a sample and an error: none is lost at the end."""
+    server = Server()
+    samples, finished, _ = trial(server, "stall", users=2, rate=20.0, timeout_s=0.4, cpus=CPUS)
+    server.close()
+    assert len(samples) == 30
+    assert sum(finished.errors.values()) == 30
+    assert set(finished.errors) <= {"timeout", "unfinished", "not-asked"}
+    assert finished.unfinished == sum(finished.errors.get(kind, 0) for kind in ("unfinished", "not-asked"))
+    assert (samples.response_s() == np.inf).all()
+    assert samples.latency_us.min() >= 400_000
+
+
+def test_what_is_under_way_at_the_end_is_an_error() -> None:
+    """A request of Locust's own client, whose time limit is for each wait, may outlast the trial: it has failed."""
+    server = Server()
+    samples, finished, _ = trial(server, "dribble", users=2, client="fast", timeout_s=0.5, cpus=CPUS)
+    server.close()
+    assert finished.unfinished == finished.errors["unfinished"] == 2
+    assert len(samples) == finished.requests == sum(finished.errors.values())
 
 
 def test_locust_clients() -> None:

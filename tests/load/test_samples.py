@@ -58,7 +58,13 @@ def test_window_boundaries() -> None:
     """The window holds what starts (or ends) at its beginning, and not what does so at its end."""
     samples = made()
     assert samples.started_in_window().tolist() == [False, False, True, True, False]
-    assert samples.ended_in_window().tolist() == [False, True, True, False, False]
+    assert samples.completed().tolist() == [False, True, True, False, False]
+
+
+def test_a_failed_request_was_never_answered() -> None:
+    """Errors and latencies are those of the same requests: a failed one has an infinite latency."""
+    assert made().response_s().tolist() == [7e-6, np.inf]
+    assert made().service_s().tolist() == [1e-6, np.inf]
 
 
 def test_no_samples() -> None:
