@@ -50,7 +50,7 @@ def run_raw(
     )
     with Agent(LocalShell("client"), sys.executable) as agent:
         samples, finished = agent.run(spec)
-    good = samples.ended_in_window() & (samples.error == 0)
+    good = samples.completed()
     if finished.errors:
         print(f"  raw: {finished.errors}", file=sys.stderr)
     count = max(1, int(good.sum()))

@@ -43,7 +43,7 @@ def main() -> None:
             )
             with Agent(LocalShell("client"), sys.executable) as agent:
                 samples, finished = agent.run(spec)
-            ended = int(samples.ended_in_window().sum())
+            ended = int(samples.completed().sum())
             p50_us, p99_us = np.percentile(samples.latency_us[samples.started_in_window()], (50, 99))
             print(
                 f"{client:9} {kept:12} {ended / (finished.end_s - finished.begin_s):11.0f}"

@@ -1,12 +1,12 @@
-"""Measure what the numbers of a run on the lab are worth: nothing is declared where nothing is, what is there is found.
+"""Inject a truth into the lab, run lvsbench as a user would, and see whether its page says that truth.
 
-    python benchmarks/rig.py aa            one mode against itself: at most one in ten declares a difference
-    python benchmarks/rig.py difference    the director gets a tenth less of a CPU the second time: nine in ten find it
-    python benchmarks/rig.py stall         all real servers stop for a second in an open loop: response time shows it
-    python benchmarks/rig.py starved       a load generator with a quarter of a CPU: the run is not valid
+    python benchmarks/rig.py                 every row, and the table of docs/measuring.md
+    python benchmarks/rig.py aa --runs 10    one of them
+    python benchmarks/rig.py boots --out reports
+                                             how far equal runs on new boots come out apart, stored for compare
 
-Each calls ``lvsbench run --json`` as a user would, on a lab that it brings up and takes down in the cache folder of
-this user. CPU is taken away by a cgroup, so it needs root. Exit status 1 where a bar is not met.
+Each calls ``lvsbench run --json`` on a lab that it brings up and takes down in the cache folder of this user. CPU is
+taken away by a cgroup, so it needs root. Exit status 1 where a page says something wrong.
 """
 
 from __future__ import annotations
@@ -15,24 +15,31 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lvsbench.lab import folders
+from lvsbench.report import comparison
+from lvsbench.results import RunFolder
 
 ROOT = Path(__file__).parent.parent
 LVSBENCH = [sys.executable, "-m", "lvsbench"]
 CPU_V1, CPU_V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
 PERIOD_US = 10_000
 """Short, so that a share of a CPU is a slower CPU and not one that stops for a tenth of a second."""
-WHOLE, LESS = 0.9, 0.81
-"""What the director has of a CPU in the two arms of a difference. Alone it uses 0.94 to 0.98 of one: a quota of 0.9 in
-the second arm only is 8 % less, or nothing at all while the machine's other guests take more than that (measured)."""
+DELAY_MS = 20.0
+"""How far away the real servers are while a difference is looked for: a delay is known to the microsecond, and a share
+of a CPU is not."""
+TIMEOUT_S = 0.9
+"""Less than the second after which TCP sends a lost SYN again, so that a SYN that is dropped is one request that fails.
+Source: RFC 6298, section 2, (2.1)."""
 HEADLINE = ("throughput_rps", "latency_p50_s", "latency_p99_s", "cpu_s_per_request")
 
 
@@ -153,75 +160,175 @@ def lab(folder: Path) -> Iterator[None]:
         subprocess.run([*LVSBENCH, "lab", "down"], cwd=folder, env=environment, check=True, timeout=60)
 
 
-def _again(folder: Path, runs: int, shares: tuple[float, float], blocks: int) -> list[dict[str, str]]:
-    """Return the verdicts of A/A runs of NAT, by metric of the headline; in each arm the director gets a share."""
-    director, found = Share("director"), []
-    director.take(node("director"))
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what was injected, what the page said, and whether that is right."""
 
-    def hear(line: str) -> None:
-        if line.rstrip().endswith(": load"):
-            director.set(shares["again" in line])
+    injected: str
+    said: str
+    right: bool
 
-    load = ("--object", "64k", "--connections", "keepalive", "--duration", "3", "--warmup", "1")
-    options = ("--mode", "nat", "--aa", "--blocks", str(blocks), *load)
-    try:
-        for number in range(1, runs + 1):
-            status, report = run(folder, *options, "--seed", str(number), hear=hear)
-            rows = [item for item in report["comparisons"] if item["metric"] in HEADLINE]
-            found.append({item["metric"]: str(item["verdict"]) for item in rows})
-            told = ", ".join(f"{item['metric']} {item['ratio']:.3f} {item['verdict']}" for item in rows)
-            print(f"{number:2}  status {status}  {told}", flush=True)
-    finally:
-        director.set(1.0)
-        director.close()
+    def __str__(self) -> str:
+        return f"| {self.injected} | {self.said} | {'right' if self.right else '**wrong**'} |"
+
+
+def on(folder: Path, node: str, script: str) -> str:
+    """Run a shell script on a node of the lab and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [*LVSBENCH, "lab", "exec", node, "--", "sh", "-c", script]
+    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
+def item(report: dict[str, Any], code: str) -> dict[str, str]:
+    """Return a line of the validity strip."""
+    found: dict[str, str] = next(each for each in report["validity"] if each["code"] == code)
     return found
 
 
-def aa(folder: Path, runs: int) -> bool:
-    """Compare NAT with itself, again and again."""
-    found = _again(folder, runs, (1.0, 1.0), 6)
-    wrong = sum(any(verdict in ("better", "worse") for verdict in row.values()) for row in found)
-    print(f"{wrong} of {runs} A/A runs declare a difference in the headline (at most one in ten may)")
-    return wrong <= runs / 10
+def _first(report: dict[str, Any]) -> str:
+    return str(report["headline"][0])
 
 
-def difference(folder: Path, runs: int) -> bool:
-    """Compare NAT with itself where the director, which is the limit, has a tenth less of a CPU the second time.
-
-    In sixteen blocks: two trials of 3 s side by side differ by a tenth on a shared machine (measured: the CPU itself is
-    now faster, now slower), so that six blocks found such a difference in 6 runs of 10.
-    """
-    found = _again(folder, runs, (WHOLE, LESS), 16)
-    right = sum(row.get("throughput_rps") == "worse" for row in found)
-    print(f"{right} of {runs} runs find a tenth less throughput (at least nine in ten must)")
-    return right >= 0.9 * runs
-
-
-def stall(folder: Path, _: int) -> bool:
-    """Stop all real servers for a second in the middle of an open loop."""
+def _at_load(act: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a listener that calls ``act`` with each line that says that a load begins."""
 
     def hear(line: str) -> None:
         if line.rstrip().endswith(": load"):
-            threading.Timer(4.0, _stop, [folder, 1.0]).start()
+            act(line)
+
+    return hear
+
+
+def _later(seconds: float, folder: Path, node: str, script: str) -> None:
+    threading.Timer(seconds, on, [folder, node, script]).start()
+
+
+# ------------------------------------------------------------------------------------------- what there is, and is not
+
+
+def aa(folder: Path, runs: int) -> Iterator[Row]:
+    """Compare NAT with itself, again and again."""
+    found = []
+    load = ("--object", "64k", "--connections", "keepalive", "--duration", "3", "--warmup", "1")
+    for number in range(1, runs + 1):
+        _, report = run(folder, "--mode", "nat", "--aa", "--blocks", "6", *load, "--seed", str(number))
+        found.append(_words(report))
+        print(f"  {number:2}  {found[-1]}", flush=True)
+    declared = sum(any("better" in word or "worse" in word for word in row.values()) for row in found)
+    yield Row(f"A/A, NAT, {runs} runs", f"{declared} of {runs} declare a difference", declared <= max(1, runs / 20))
+
+
+def difference(folder: Path, _: int) -> Iterator[Row]:
+    """Move the real servers farther away in the second arm of an A/A run: by a twentieth, and by a tenth."""
+    for share in (0.05, 0.10):
+
+        def act(line: str, share: float = share) -> None:
+            delay_ms = DELAY_MS * (1 + share * ("again" in line))
+            for node in ("rs1", "rs2"):
+                on(folder, node, f"tc qdisc replace dev eth0 root netem limit 10000 delay {delay_ms * 1000:.0f}us")
+
+        load = ("--object", "1k", "--connections", "keepalive", "--users", "8", "--duration", "4", "--warmup", "2")
+        try:
+            _, report = run(folder, "--mode", "dr", "--aa", "--blocks", "6", *load, hear=_at_load(act))
+        finally:
+            for node in ("rs1", "rs2"):
+                on(folder, node, "tc qdisc del dev eth0 root")
+        mine = next(each for each in report["comparisons"] if each["metric"] == "latency_p50_s")
+        said = f"median latency × {mine['ratio']:.3f} ({mine['low']:.3f} to {mine['high']:.3f}): {mine['verdict']}"
+        covers = mine["low"] <= 1 + share <= mine["high"] + 0.01
+        yield Row(
+            f"real servers {share:.0%} farther away ({DELAY_MS:g} ms)", said, "worse" in mine["verdict"] and covers
+        )
+
+
+def _words(report: dict[str, Any]) -> dict[str, str]:
+    return {each["metric"]: each["verdict"] for each in report["comparisons"] if each["metric"] in HEADLINE}
+
+
+# ------------------------------------------------------------------------------------------------- requests that fail
+
+
+def timeouts(folder: Path, _: int) -> Iterator[Row]:
+    """Drop one in a hundred, and one in a thousand, of the requests at one of two real servers."""
+    for share in (0.01, 0.001):
+        rule = f"INPUT -p tcp --syn --dport 80 -m statistic --mode random --probability {2 * share} -j DROP"
+        on(folder, "rs1", f"iptables -I {rule}")
+        try:
+            load = ("--rate", "400", "--users", "400", "--object", "1k", "--duration", "10", "--warmup", "1")
+            status, report = run(folder, "--mode", "dr", "--blocks", "3", *load, "--timeout", str(TIMEOUT_S))
+            dropped = int(on(folder, "rs1", "iptables -nvxL INPUT").splitlines()[2].split()[0])
+        finally:
+            on(folder, "rs1", f"iptables -D {rule}")
+        mode = report["modes"]["dr"]
+        # The warm-up is an eleventh of the load, and what was dropped there is in no window.
+        expected = dropped * 10 / 11
+        close = abs(mode["errors"] - expected) <= 3 * expected**0.5 / 3 + 2
+        slowest = mode["latency_s"]["max"]["at_least"] == TIMEOUT_S
+        tail = mode["latency_s"]["p99"]["at_least"] == TIMEOUT_S or share < 0.01
+        said = f"status {status}; {_first(report)}"
+        yield Row(
+            f"{share:.1%} of the requests dropped, all at rs1 ({dropped} SYNs)",
+            said,
+            close and slowest and tail and "failed" in _first(report),
+        )
+
+
+def silent(folder: Path, _: int) -> Iterator[Row]:
+    """Have one real server fall silent in the middle of each window."""
+
+    def act(_: str) -> None:
+        _later(4.5, folder, "rs2", "pkill -STOP nginx; sleep 4; pkill -CONT nginx")
+
+    load = ("--object", "1k", "--connections", "keepalive", "--duration", "6", "--warmup", "2", "--timeout", "1")
+    status, report = run(folder, "--mode", "dr", "--blocks", "3", *load, hear=_at_load(act))
+    errors, steady = item(report, "errors"), item(report, "steady")
+    said = f"status {status}; {_first(report)} {errors['text']}. {steady['text']}"
+    whole = all(trial["cut_s"] < 2 and trial["requests"] > 0 for trial in report["trials"])
+    right = status == 4 and errors["verdict"] == "error" and steady["verdict"] != "ok" and whole
+    yield Row("rs2 silent from the middle of each window", said, right)
+
+
+def stall(folder: Path, _: int) -> Iterator[Row]:
+    """Stop all real servers for a second in the middle of an open loop."""
+
+    def act(_: str) -> None:
+        for node in ("rs1", "rs2"):
+            _later(4.0, folder, node, "pkill -STOP nginx; sleep 1; pkill -CONT nginx")
 
     options = ("--mode", "dr", "--blocks", "1", "--duration", "8", "--object", "4k", "--rate", "300", "--users", "8")
-    status, report = run(folder, *options, hear=hear)
+    status, report = run(folder, *options, hear=_at_load(act))
     mode = report["modes"]["dr"]
     response, service = (mode[name]["p99"]["value"] for name in ("latency_s", "service_s"))
-    print(
-        f"status {status}; p99 of the response time {response * 1e3:.1f} ms, of the service time {service * 1e3:.1f} ms"
+    steady = item(report, "steady")
+    said = (
+        f"status {status}; 99 % of the response time {response * 1e3:,.0f} ms, of the service time "
+        f"{service * 1e3:.1f} ms; {steady['text']}"
     )
-    return bool(response > 0.2 and service < response / 4)
+    right = response > 0.2 and service < response / 4 and steady["verdict"] == "warning"
+    yield Row("all real servers stopped for 1 s", said, bool(right))
 
 
-def _stop(folder: Path, seconds: float) -> None:
-    script = f"pkill -STOP nginx; sleep {seconds}; pkill -CONT nginx"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for node in ("rs1", "rs2"):
-        subprocess.Popen([*LVSBENCH, "lab", "exec", node, "--", "sh", "-c", script], cwd=folder, env=environment)
+# ----------------------------------------------------------------------------------------------- who waits for a CPU
 
 
-def starved(folder: Path, _: int) -> bool:
+def director(folder: Path, _: int) -> Iterator[Row]:
+    """Spin on the director's CPU: the kernel gives each half of it."""
+    cpu = min(os.sched_getaffinity(node("director")[0]))
+    spin = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
+    load = ("--object", "64k", "--connections", "keepalive", "--duration", "3", "--warmup", "1")
+    with subprocess.Popen([sys.executable, "-c", spin]) as spinner:
+        try:
+            status, report = run(folder, "--mode", "nat", "--mode", "dr", "--blocks", "3", *load)
+        finally:
+            spinner.kill()
+    share, bottleneck = item(report, "director-share"), item(report, "bottleneck")
+    said = f"status {status}; {share['text']}. {bottleneck['text']}"
+    right = status == 4 and share["verdict"] == "error" and "unknown in NAT" in bottleneck["text"]
+    yield Row("a process spins on the director's CPU", said, right)
+
+
+def starved(folder: Path, _: int) -> Iterator[Row]:
     """Give the load agent a quarter of a CPU, with Locust's own client: the raw one needs less against the lab."""
     agent = Share("agent")
     agent.set(0.25)
@@ -240,26 +347,84 @@ def starved(folder: Path, _: int) -> bool:
     finally:
         ended.set()
         agent.close()
-    bad = [item for item in report["validity"] if item["verdict"] == "error"]
-    print(f"status {status}; " + "; ".join(f"{item['code']}: {item['text']}" for item in bad))
-    return status == 4 and any(item["code"].startswith("generator") for item in bad)
+    bad = [each for each in report["validity"] if each["verdict"] == "error"]
+    said = f"status {status}; " + "; ".join(each["text"] for each in bad)
+    right = status == 4 and any(each["code"].startswith("generator") for each in bad)
+    yield Row("the load generator has a quarter of a CPU", said, right)
 
 
-PARTS = {"aa": aa, "difference": difference, "stall": stall, "starved": starved}
+# ------------------------------------------------------------------------------------------------ one of two servers
+
+
+def slower(folder: Path, _: int) -> Iterator[Row]:
+    """Move one of two real servers 2 ms away."""
+    on(folder, "rs2", "tc qdisc replace dev eth0 root netem limit 10000 delay 2ms")
+    try:
+        load = ("--rate", "200", "--object", "1k", "--duration", "5", "--warmup", "1")
+        status, report = run(folder, "--mode", "dr", "--blocks", "3", *load)
+    finally:
+        on(folder, "rs2", "tc qdisc del dev eth0 root")
+    alike = item(report, "servers-alike")
+    medians = {each["server"]: each["p50_s"] for each in report["modes"]["dr"]["servers"] if each["server"]}
+    apart_ms = (medians["rs2"] - medians["rs1"]) * 1e3
+    said = f"status {status}; {alike['text']} ({apart_ms:.2f} ms apart)"
+    # A connection of its own for each request: its handshake and its request take the way twice.
+    right = alike["verdict"] == "warning" and alike["text"].startswith("rs2") and 1.8 <= apart_ms <= 5
+    yield Row("rs2 is 2 ms farther away", said, right)
+
+
+PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
+    "timeouts": timeouts,
+    "silent": silent,
+    "stall": stall,
+    "director": director,
+    "starved": starved,
+    "slower": slower,
+    "difference": difference,
+    "aa": aa,
+}
+
+
+def boots(out: Path, runs: int) -> None:
+    """Measure the same on one new lab after the other, and store how far apart the runs come out."""
+    folders = []
+    load = ("--object", "64k", "--connections", "keepalive", "--duration", "2", "--warmup", "0.5", "--blocks", "6")
+    for number in range(1, runs + 1):
+        with tempfile.TemporaryDirectory() as name, lab(Path(name)):
+            _, report = run(Path(name), "--mode", "all", *load, "--seed", str(number))
+            folders.append(Path(name) / "reports" / report["run_id"])
+            shutil.move(folders[-1], out / report["run_id"])
+        folders[-1] = out / report["run_id"]
+        rates = {mode: round(of["throughput_rps"]["value"]) for mode, of in report["modes"].items()}
+        print(f"  {number:2}  {report['run_id']}  {rates}", flush=True)
+    found = comparison.boots([RunFolder(folder) for folder in folders])
+    print(found.save(out))
+    for mode, spread in found.spread.items():
+        print(f"  {mode}  " + ", ".join(f"{name} {each.sd:.1%}" for name, each in spread.items() if name in HEADLINE))
 
 
 def main() -> int:
-    """Measure the parts asked for. Exit status 1 if a bar is not met."""
+    """Measure the parts asked for. Exit status 1 if a page said something wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all without an argument")
-    parser.add_argument("--runs", type=int, default=10, help="of the A/A kind")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "boots", []], help="all but boots without an argument")
+    parser.add_argument("--runs", type=int, default=10, help="of the A/A kind, and of boots")
+    parser.add_argument("--out", type=Path, default=Path("reports"), help="where boots puts its runs, and boots.json")
     options = parser.parse_args()
-    met = True
+    rows: list[Row] = []
+    asked = options.parts or list(PARTS)
+    if "boots" in asked:
+        boots(options.out.resolve(), options.runs)
+    asked = [part for part in asked if part != "boots"]
+    if not asked:
+        return 0
     with tempfile.TemporaryDirectory() as name, lab(Path(name)):
-        for part in options.parts or PARTS:
+        for part in asked:
             print(f"{part}:", flush=True)
-            met &= PARTS[part](Path(name), options.runs)
-    return int(not met)
+            for row in PARTS[part](Path(name), options.runs):
+                rows.append(row)
+                print(f"  {row}", flush=True)
+    print("\n| injected | the page says | |\n|---|---|---|", *rows, sep="\n")
+    return int(not all(row.right for row in rows))
 
 
 if __name__ == "__main__":

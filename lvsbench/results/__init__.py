@@ -7,8 +7,9 @@ say how far it came.
 Units: seconds in ``_s``, microseconds in ``_us``, bytes and packets as counted; times of day are UTC, ISO 8601.
 """
 
+from lvsbench.results.boots import Boots, Spread
 from lvsbench.results.folder import FINDINGS, TIMESERIES, RunFolder, find_run, new_run_id
-from lvsbench.results.samples import Samples
+from lvsbench.results.samples import MIN_BEYOND, Samples, quantile
 from lvsbench.results.types import (
     SCHEMA,
     Arm,
@@ -29,10 +30,12 @@ from lvsbench.results.types import (
 
 __all__ = [
     "FINDINGS",
+    "MIN_BEYOND",
     "SCHEMA",
     "TIMESERIES",
     "Arm",
     "Asked",
+    "Boots",
     "Found",
     "Generator",
     "Hop",
@@ -43,10 +46,12 @@ __all__ = [
     "RunFolder",
     "Samples",
     "Search",
+    "Spread",
     "State",
     "Sweep",
     "Swept",
     "Trial",
     "find_run",
     "new_run_id",
+    "quantile",
 ]

@@ -6,12 +6,32 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from lvsbench.errors import ResultsError
+
+MIN_BEYOND = 10
+"""A percentile p of n requests is told only where n (1 - p) is at least this."""
+
+
+def quantile(ascending: npt.NDArray[np.float64], share: float) -> float:
+    """Return the smallest latency that at least this share of the requests did not exceed.
+
+    Args:
+        ascending: latencies, as of :meth:`Samples.response_s`; infinite for a failed request.
+        share: between 0 and 1.
+
+    Returns:
+        infinite where it reaches into failed requests; NaN where fewer than ten requests lie beyond it.
+    """
+    count = len(ascending)
+    # The tolerance keeps 0.999 x 1000 requests at rank 999, whatever the last bit of the product says.
+    if count * (1 - share) < MIN_BEYOND - 1e-6:
+        return float("nan")
+    return float(ascending[max(0, int(np.ceil(count * share - 1e-6)) - 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +43,8 @@ class Samples:
             was due.
         latency_us: uint32, microseconds from there to the last byte of the response, or to the failure; it includes
             the connection where the request had to open one. In an open loop this is the response time.
-        server: uint8, index into ``servers``: who answered, as the response said.
+        server: uint8, index into ``servers``: who answered, as the response said; of a failed request whose connection
+            it was, where an earlier response on it said so.
         error: uint8, index into ``errors``: 0 is success.
         servers: names; index 0 is "" (unknown).
         errors: kinds of error; index 0 is "" (none).
@@ -45,16 +66,39 @@ class Samples:
         return len(self.start_us)
 
     def started_in_window(self) -> npt.NDArray[np.bool_]:
-        """Return which requests started inside the window: those whose latency is the trial's.
+        """Return which requests started (in an open loop: were due) inside the window: the trial's requests.
 
-        None is missing: requests in flight at the window's end are waited for. Those that *ended* inside the window
-        would leave out the slowest.
+        Errors, latency and the load offered are those of these requests. None is missing: requests in flight at the
+        window's end are waited for, and what has no end then is a failed request. Those that *ended* inside the window
+        would leave out the slowest, and every request that timed out after it.
         """
         return self._inside(self.start_us)
 
-    def ended_in_window(self) -> npt.NDArray[np.bool_]:
-        """Return which requests ended inside the window: those that its throughput and its CPU time are made of."""
-        return self._inside(self.start_us + self.latency_us)
+    def completed(self) -> npt.NDArray[np.bool_]:
+        """Return which requests were answered well inside the window: its throughput, and what its CPU time did."""
+        return np.asarray(self._inside(self.start_us + self.latency_us) & (self.error == 0))
+
+    def response_s(self, chosen: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float64]:
+        """Return how long the trial's requests took until they were answered well, in seconds, ascending.
+
+        Args:
+            chosen: only these of them, shape (requests,).
+
+        Returns:
+            shape (n,); a failed request was never answered well: infinite.
+        """
+        return self._ascending(self.latency_us, chosen)
+
+    def service_s(self) -> npt.NDArray[np.float64]:
+        """Return the same from when a user was free to ask."""
+        return self._ascending(self.latency_us - self.queued_us, None)
+
+    def _ascending(self, took_us: npt.NDArray[Any], chosen: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.float64]:
+        mine = self.started_in_window() if chosen is None else self.started_in_window() & chosen
+        seconds = took_us[mine] / 1e6
+        seconds[self.error[mine] != 0] = np.inf
+        seconds.sort()
+        return np.asarray(seconds, dtype=np.float64)
 
     def _inside(self, when_us: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         begin, close = self.window_us

@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: errors and latency are of the same requests, and what has no end at the end of a trial is among them."""
 
 
 class State(StrEnum):
@@ -108,12 +109,18 @@ class Asked(_Stored):
     """Its size, where that is known."""
     connections: Literal["per-request", "keepalive"]
     client: Literal["raw", "fast", "requests"]
+    timeout_s: float = 10.0
+    """How long a connection, or a response, may take."""
     scheduler: str
     seed: int
     rest_us: int = 0
     """How long the load agent rests between two looks, where it shares its CPU with real servers of the lab."""
     sweep: Sweep | None = None
     search: Search | None = None
+    precision: float | None = None
+    """How narrow every interval of the headline should become, to either side; blocks are added until it is."""
+    most_blocks: int | None = None
+    """At how many blocks a run with a precision ends in any case."""
     aa: bool = False
     """Whether each mode is measured as if it were two."""
 
@@ -152,7 +159,8 @@ class Trial(_Stored):
         arm: the label of the arm; "" (older runs) is the mode.
         rate: requests per second that were offered; None in a closed loop.
         cut_s: how much of the load after the asked warm-up was still warm-up, and is left out of the window.
-        steady: whether the load became level at all, in the first half; None where nobody looked.
+        steady: whether the load was level after it; None where nobody looked.
+        unsteady: why not: see :class:`lvsbench.measure.warmup.Unsteady`.
         switch_s: from the end of the load before to the beginning of this one: restore, set-up, start of the load.
             Without what is done once for a mode, its proof. None for the first trial.
     """
@@ -164,12 +172,18 @@ class Trial(_Stored):
     rate: float | None = None
     cut_s: float = 0.0
     steady: bool | None = None
+    unsteady: Literal["rise", "fall", "drop", "failures"] | None = None
     switch_s: float | None = None
     started: str
     window_s: tuple[float, float]
     samples: str
     requests: int
+    """Those that started (in an open loop: were due) in the window; in runs of schema 1 those that ended in it."""
     errors: int
+    """How many of them failed."""
+    unfinished: int | None = None
+    """How many of all requests of the trial had no end when it ended: under way, or due and never asked; each is one of
+    the failed. None (schema 1): nobody counted them, and they are not among the samples."""
     generator: Generator
 
 

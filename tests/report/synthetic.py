@@ -65,6 +65,7 @@ def make(
     warmup_s: float = 3.0,
     rate: float | None = None,
     error_share: float = 0.0,
+    slower_ms: float = 0.0,
     drift: float = 0.0,
     ramp: float = 0.0,
     noise: float = 0.012,
@@ -85,7 +86,8 @@ def make(
         generator_cpu: cores that the generator used.
         seed: everything random follows from it.
         requests: about how many requests the *fastest* mode makes in a window; the others in proportion.
-        error_share: share of requests that end in an error.
+        error_share: share of requests that fail: they time out after 10 s.
+        slower_ms: what rs2 takes longer than rs1 for every request.
         drift: relative change of throughput from the first to the last trial.
         ramp: relative change of throughput within each trial.
         noise: relative standard deviation between trials.
@@ -143,7 +145,7 @@ def make(
             number += 1
             slow = (1 + drift * (number - 1) / max(1, total - 1)) * rng.normal(1, noise)
             share = _share(arm, BEHAVIOUR[mode].rps * scale * slow)
-            samples = _samples(rng, mode, scale * slow * share, window_s, warmup_s, ramp, error_share)
+            samples = _samples(rng, mode, scale * slow * share, window_s, warmup_s, ramp, error_share, slower_ms)
             name = f"samples-{number:03d}-{mode}.npz"
             samples.save(folder.path / name)
             served = np.bincount(samples.server, minlength=3)
@@ -160,8 +162,9 @@ def make(
                     started=f"2026-11-23T05:{7 + number // 4:02d}:12Z",
                     window_s=(warmup_s, warmup_s + window_s),
                     samples=name,
-                    requests=int(samples.ended_in_window().sum()),
-                    errors=int((samples.ended_in_window() & (samples.error > 0)).sum()),
+                    requests=int(samples.started_in_window().sum()),
+                    errors=int((samples.started_in_window() & (samples.error > 0)).sum()),
+                    unfinished=0,
                     generator=Generator(
                         cpu_s=generator_cpu * window_s * rng.normal(1, 0.02),
                         wait_s=0.1 * window_s,
@@ -203,7 +206,7 @@ def make_search(out: Path, capacity: dict[str, float], *, seed: int = 1) -> RunF
             name = f"samples-{number:03d}-{mode}.npz"
             samples.save(folder.path / name)
             folder.append_series(_readings(rng, number, mode, samples, 1.5, most / BEHAVIOUR[mode].rps))
-            inside = samples.ended_in_window()
+            inside = samples.started_in_window()
             run.trials.append(
                 Trial(
                     number=number,
@@ -244,7 +247,14 @@ def _share(arm: Arm, capacity: float) -> float:
 
 
 def _samples(
-    rng: np.random.Generator, mode: str, scale: float, window_s: float, warmup_s: float, ramp: float, error_share: float
+    rng: np.random.Generator,
+    mode: str,
+    scale: float,
+    window_s: float,
+    warmup_s: float,
+    ramp: float,
+    error_share: float,
+    slower_ms: float = 0.0,
 ) -> Samples:
     behaviour = BEHAVIOUR[mode]
     length = warmup_s + window_s + 0.2
@@ -264,14 +274,16 @@ def _samples(
     start, latency = start[keep], latency[keep]
     error = (rng.random(len(start)) < error_share).astype(np.uint8)
     server = (1 + np.arange(len(start)) % 2).astype(np.uint8)
+    latency[server == 2] += slower_ms * 1e3
     server[error > 0] = 0
+    latency[error > 0] = 10e6
     return Samples(
         start.astype(np.uint64),
         latency.astype(np.uint32),
         server,
         error,
         ("", "rs1", "rs2"),
-        ("", "connect timed out"),
+        ("", "timeout"),
         (int(warmup_s * 1e6), int((warmup_s + window_s) * 1e6)),
         np.zeros(len(start), np.uint32),
     )
