@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lvsbench import __version__
 from lvsbench.bench.hosts import refuse_if_set_up
-from lvsbench.bench.session import Session
+from lvsbench.bench.session import Precise, Session
 from lvsbench.bench.watcher import Watcher
 from lvsbench.cluster import Cluster
 from lvsbench.load.wire import MOST_REST_US, REST_US_PER_USER
-from lvsbench.measure.arms import arms, groups
+from lvsbench.measure.arms import arms, labels
 from lvsbench.measure.blocks import order
 from lvsbench.results import Arm, Asked, Run, RunFolder, State, new_run_id
 from lvsbench.shell import CommandLog, connect
@@ -27,6 +27,7 @@ def run(
     command: str,
     cpu_plan: Mapping[str, tuple[int, ...]],
     force: bool = False,
+    precise: Precise | None = None,
 ) -> RunFolder:
     """Measure the modes asked for, and put every host back.
 
@@ -40,6 +41,8 @@ def run(
         command: the command line that repeats the run.
         cpu_plan: the CPUs of this machine that nodes are pinned to, by name; empty on real hosts.
         force: measure even where a diagnosis of the cluster, once it is set up, finds errors.
+        precise: asked, after the blocks that were asked for, whether they are enough; where not, more are measured, up
+            to ``asked.most_blocks``.
 
     Returns:
         the run's folder, whose ``run.json`` says ``finished`` or ``interrupted``.
@@ -65,7 +68,7 @@ def run(
         topology=cluster.model_dump(
             mode="json", exclude={"nodes": {"__all__": {"ssh", "local", "python"}}, "lab": True}
         ),
-        order=[] if asked.search else order(_labels(groups(measured)), asked.blocks, asked.seed),
+        order=[] if asked.search else order(labels(measured), asked.blocks, asked.seed),
         arms=measured,
         cpu_plan={name: list(cpus) for name, cpus in cpu_plan.items()},
     )
@@ -73,7 +76,7 @@ def run(
     watch.stage(f"run {stored.run_id}")
     try:
         with connect(cluster, CommandLog(folder.commands)) as shells:
-            Session(cluster, stored, folder, shells, watch, force=force).measure_all()
+            Session(cluster, stored, folder, shells, watch, force=force, precise=precise).measure_all()
         stored.state = State.FINISHED
     except KeyboardInterrupt:
         stored.state, stored.error = State.INTERRUPTED, "interrupted"
@@ -93,10 +96,6 @@ def rest_us(cluster: Cluster, users: int, cpu_plan: Mapping[str, tuple[int, ...]
     shared = set(cpu_plan.get(cluster.client.name, ()))
     shared &= {cpu for node in cluster.real_servers for cpu in cpu_plan.get(node.name, ())}
     return min(REST_US_PER_USER * users, MOST_REST_US) if shared else 0
-
-
-def _labels(groups: list[list[Arm]]) -> list[list[str]]:
-    return [[arm.label for arm in group] for group in groups]
 
 
 def _now() -> str:

@@ -6,6 +6,27 @@ from pathlib import Path
 
 import click
 
+
+class Percent(click.ParamType):
+    """A share, given in per cent: ``3%`` is 0.03."""
+
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it as a number between 0 and 1."""
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / 100
+        except ValueError:
+            share = 0.0
+        if not text.endswith("%") or not 0.001 <= share <= 1:
+            self.fail(f"{text!r} is not 0.1% to 100%", param, ctx)
+        return share
+
+
+PERCENT = Percent()
 TOPOLOGY = click.option(
     "-t", "--topology", default="lab", show_default=True, help="A topology file, or the name of a shipped one."
 )

@@ -6,13 +6,20 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lvsbench.cli.options import LANGUAGE, OUT, TOPOLOGY, YES
+from lvsbench.cli.options import LANGUAGE, OUT, PERCENT, TOPOLOGY, YES
+
+if TYPE_CHECKING:
+    from lvsbench.results import RunFolder
 
 MODES = ("nat", "dr", "tun", "router", "direct")
 CONTROLS = ("router", "direct")
+FEWEST_BLOCKS = 6
+"""From here on an interval may be looked at to decide whether to go on: with fewer it is too narrow by chance too often.
+"""
 
 
 @click.command()
@@ -61,6 +68,13 @@ CONTROLS = ("router", "direct")
     show_default=True,
     help="lvsbench's own client, Locust's FastHttpUser or HttpUser.",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.01, 600),
+    default=10,
+    show_default=True,
+    help="How long a connection, or a response, may take, in seconds; what takes longer has failed.",
+)
 @click.option("--scheduler", help="IPVS scheduler; the topology's by default.")
 @click.option(
     "--seed",
@@ -81,6 +95,19 @@ CONTROLS = ("router", "direct")
     help="Find the highest rate that each mode carries within limits: p99=20ms,errors=0.1%. Also p50, p999 and"
     " resolution=5%. Begins at --rate (200).",
 )
+@click.option(
+    "--precision",
+    type=PERCENT,
+    metavar="PERCENT",
+    help="Add blocks, from 6 on, until every interval of the headline is this narrow to either side: 3%.",
+)
+@click.option(
+    "--most-blocks",
+    type=click.IntRange(6, 1000),
+    default=40,
+    show_default=True,
+    help="With --precision: when to stop in any case.",
+)
 @click.option("--aa", is_flag=True, help="Measure each mode as if it were two: what this rig cannot tell apart.")
 @OUT
 @LANGUAGE
@@ -99,10 +126,13 @@ def run(
     wanted: str,
     connections: str,
     client: str,
+    timeout: float,
     scheduler: str | None,
     seed: int,
     sweep: str | None,
     search: str | None,
+    precision: float | None,
+    most_blocks: int,
     aa: bool,
     out: Path,
     language: str,
@@ -118,6 +148,8 @@ def run(
     chosen = [mode for mode in MODES if mode in modes or ("all" in modes and mode not in CONTROLS)]
     if sum((sweep is not None, search is not None, aa)) > 1:
         raise click.UsageError("--sweep, --search and --aa are three different runs: one of them at a time")
+    if search is not None and precision is not None:
+        raise click.UsageError("--search ends by itself, when its rate is known to its resolution: no --precision")
     from lvsbench.measure.arms import parse_object, parse_sweep
     from lvsbench.measure.search import parse as parse_search
 
@@ -129,13 +161,22 @@ def run(
 
     with reach(topology, scheduler) as place:
         from lvsbench import bench
+
+        # pandas and matplotlib take a second to import: only when they are needed.
+        def precise(folder: RunFolder) -> tuple[bool, str]:
+            from lvsbench.report.precision import look
+
+            return look(folder)
+
         from lvsbench.cli.setup import confirm
         from lvsbench.cluster import Mode
         from lvsbench.results import Asked, State
 
         asked = Asked(
             modes=chosen,
-            blocks=blocks,
+            blocks=blocks if precision is None else max(blocks, FEWEST_BLOCKS),
+            precision=precision,
+            most_blocks=None if precision is None else max(blocks, most_blocks),
             duration_s=duration,
             warmup_s=warmup,
             users=users or (128 if open_loop else 16),
@@ -146,6 +187,7 @@ def run(
             body_bytes=body_bytes,
             connections=connections,
             client=client,
+            timeout_s=timeout,
             scheduler=place.cluster.service.scheduler,
             seed=seed,
             sweep=swept,
@@ -155,9 +197,17 @@ def run(
         if not place.embedded:
             confirm(place, [Mode(mode) for mode in chosen], yes)
         command = shlex.join(["lvsbench", *sys.argv[1:]])
-        folder = bench.run(place.cluster, asked, out, place.screen, command=command, cpu_plan=place.cpus, force=force)
+        folder = bench.run(
+            place.cluster,
+            asked,
+            out,
+            place.screen,
+            command=command,
+            cpu_plan=place.cpus,
+            force=force,
+            precise=precise if precision is not None else None,
+        )
         place.screen.stage("drawing the report")
-        # pandas and matplotlib take a second to import: only when they are needed.
         from lvsbench import report
 
         content = report.make(folder, language)

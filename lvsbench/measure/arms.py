@@ -112,3 +112,8 @@ def groups(arms: Iterable[Arm]) -> list[list[Arm]]:
     for arm in arms:
         found.setdefault(set_up_of(arm), []).append(arm)
     return list(found.values())
+
+
+def labels(arms: Iterable[Arm]) -> list[list[str]]:
+    """Return the labels of the arms in groups that share a set-up, as :func:`lvsbench.measure.blocks.order` wants."""
+    return [[arm.label for arm in group] for group in groups(arms)]

@@ -61,7 +61,7 @@ def measure(sampler: Sampler, agent: Agent, spec: LoadSpec, place: Place, tell: 
     every, finished = agent.run(spec, hear)
     rows = [reading.row(place.number, zero_s) for reading in sampler.stop()]
     samples, cut = leave_out(every)
-    inside = samples.ended_in_window()
+    mine = samples.started_in_window()
     trial = Trial(
         number=place.number,
         block=place.block,
@@ -73,8 +73,9 @@ def measure(sampler: Sampler, agent: Agent, spec: LoadSpec, place: Place, tell: 
         started=started,
         window_s=(finished.begin_s + cut.cut_s, finished.end_s),
         samples=f"samples-{place.number:03d}-{place.arm.mode}.npz",
-        requests=int(inside.sum()),
-        errors=int((samples.error[inside] != 0).sum()),
+        requests=int(mine.sum()),
+        errors=int((samples.error[mine] != 0).sum()),
+        unfinished=finished.unfinished,
         generator=_generator(finished),
     )
     return Measured(trial, samples, rows, zero_s, zero_s + finished.end_s)

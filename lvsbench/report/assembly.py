@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from lvsbench.cluster import Mode
-from lvsbench.report import designs, frames, mechanics, statistics, validity, words
-from lvsbench.report.frames import Measured
-from lvsbench.report.statistics import Interval, Ratio, Verdict
+from lvsbench.report import designs, frames, limits, mechanics, servers, statistics, validity, words
+from lvsbench.report.estimates import estimate
+from lvsbench.report.measured import PERCENTILES, Measured
+from lvsbench.report.statistics import Ratio, Verdict
 from lvsbench.results import SCHEMA, RunFolder
 
 
@@ -97,12 +98,13 @@ def assemble(whole: Measured) -> dict[str, Any]:
 
 
 def headline(report: dict[str, Any]) -> list[str]:
-    """Return the verdict box in sentences, those of the run's design first."""
+    """Return the verdict box in sentences: failed requests first, then what the run's design brought to light."""
+    failed = words.failures(report)
     if not report["valid"] or (report["search"] is None and report["sweep"] is None and report["aa"] is None):
-        return words.headline(report)
+        return [*failed, *words.headline(report)]
     said = designs.sentences(report)
     # The modes of a search were measured one after the other: each has a rate, and no block in common with another.
-    return said if report["search"] is not None else [*said, *words.headline(report)]
+    return [*failed, *said] if report["search"] is not None else [*failed, *said, *words.headline(report)]
 
 
 def _modes(measured: Measured, valid: bool) -> dict[str, Any]:
@@ -127,17 +129,18 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
         "requests": int(rows["requests"].sum()),
         "errors": int(rows["errors"].sum()),
         "error_kinds": measured.error_kinds.get(mode, {}),
-        "throughput_rps": _estimate(measured, mode, "throughput_rps"),
+        "throughput_rps": estimate(measured, mode, "throughput_rps").record(),
+        "limit": limits.limit(measured, mode).value,
         "latency_s": _latency(measured, mode, "latency"),
         # A user of a closed loop is never kept waiting by itself: both are the same.
         "service_s": None if not measured.open_loop else _latency(measured, mode, "service"),
         "director": {
-            **{name: _estimate(measured, mode, name) for name in DIRECTOR},
+            **{name: estimate(measured, mode, name).record() for name in DIRECTOR},
             "cpu_source": None
             if measured.mode_of(mode) is Mode.DIRECT
             else measured.run.cpu_source.get(measured.cluster.director.name),
         },
-        "served": {node.name: int(rows[f"served_{node.name}"].sum()) for node in measured.cluster.real_servers},
+        "servers": servers.of_mode(measured, mode),
         "proof": None if shown is None else shown.model_dump(),
         "projected_real_servers": None
         if projection is None
@@ -152,23 +155,7 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
 
 
 def _latency(measured: Measured, mode: str, name: str) -> dict[str, Any]:
-    return {
-        **{each: _estimate(measured, mode, f"{name}_{each}_s") for each in frames.PERCENTILES},
-        "max": _largest(measured, mode, f"{name}_max_s"),
-    }
-
-
-def _estimate(measured: Measured, mode: str, column: str) -> dict[str, Any]:
-    values = measured.of(mode, column)
-    return {**asdict(statistics.interval(values)), "trials": [_or_none(value) for value in values]}
-
-
-def _largest(measured: Measured, mode: str, column: str) -> dict[str, Any]:
-    """Return the largest request of all trials: a maximum grows with their number, so it has no interval."""
-    values = measured.of(mode, column)
-    known = values[np.isfinite(values)]
-    largest = Interval(float(known.max()) if len(known) else None, None, None)
-    return {**asdict(largest), "trials": [_or_none(value) for value in values]}
+    return {each: estimate(measured, mode, f"{name}_{each}_s").record() for each in (*PERCENTILES, "max")}
 
 
 def _trials(trials: pd.DataFrame) -> list[dict[str, Any]]:
@@ -258,11 +245,11 @@ def summary(report: dict[str, Any]) -> list[dict[str, str]]:
 
 def _row(report: dict[str, Any], mode: str) -> dict[str, str]:
     of = report["modes"][mode]
-    ratios = {item["metric"]: item["ratio"] for item in report["comparisons"] if item["mode"] == mode}
+    compared = {item["metric"]: item for item in report["comparisons"] if item["mode"] == mode}
 
     def cell(found: dict[str, Any], unit: str, metric: str = "") -> str:
-        ratio = ratios.get(metric)
-        return words.quantity(found["value"], unit) + (f" (×{words.number(ratio)})" if ratio is not None else "")
+        ratio = words.ratio(compared.get(metric))
+        return words.estimate(found, unit) + (f" ({ratio})" if ratio else "")
 
     director, latency, proof = of["director"], of["latency_s"], of["proof"]
     return {

@@ -11,8 +11,8 @@ from typing import Any
 
 from lvsbench.cluster import ForwardingMethod
 from lvsbench.report import mechanics, words
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import listed, msg, say
+from lvsbench.report.measured import Measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,29 @@
-"""Two runs side by side: whether they may be compared, and what differs, in the same words as inside a run.
+"""Runs before and after a change: whether they may be compared, and what differs, in the same words as inside a run.
 
-Modes of one run are compared block by block. Two runs share no blocks: whatever changed on the machine between them is
-in the difference too, which is why runs whose environments differ are refused unless that difference is the question.
+Runs share no blocks: whatever changed on the machine between them is in the difference too, which is why runs whose
+environments differ are refused unless that difference is the question. And each boot of a machine is a little faster or
+slower throughout. So the unit is the run: several of each side tell how far apart equal runs are, or a spread between
+boots that was measured before (``boots.json``). One run a side and no such spread cannot tell a change from a new boot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from lvsbench import __version__
 from lvsbench.errors import UsageError
 from lvsbench.report import drawing, frames, statistics, validity, words
-from lvsbench.report.assembly import METRICS
-from lvsbench.report.frames import Measured
+from lvsbench.report.assembly import METRICS, judged
+from lvsbench.report.estimates import comparable
 from lvsbench.report.language import msg, say
+from lvsbench.report.measured import Measured
 from lvsbench.report.page import render_template
-from lvsbench.report.statistics import Verdict
-from lvsbench.results import SCHEMA, RunFolder
+from lvsbench.results import SCHEMA, Boots, RunFolder, Spread
 
 # What makes two runs different experiments, by the name that --allow takes. Tools that only set a mode up, and how long
 # a window was, do not.
@@ -105,63 +110,127 @@ def _about_equal(one: str, other: str) -> bool:
     return abs(first - second) <= MEMORY_SHARE * max(first, second)
 
 
-def compare(reference: RunFolder, run: RunFolder, allow: Collection[str] = ()) -> dict[str, Any]:
-    """Compare a run with an earlier one, mode by mode.
+def compare(
+    references: Sequence[RunFolder], runs: Sequence[RunFolder], allow: Collection[str] = (), boots: Boots | None = None
+) -> dict[str, Any]:
+    """Compare runs with earlier ones, mode by mode.
 
     Args:
-        reference: the run that is compared with.
-        run: the run that is judged.
-        allow: names of :data:`NAMES` in which they may differ, because that is what is to be found out.
+        references: the runs that are compared with; all of one experiment.
+        runs: the runs that are judged; all of one experiment.
+        allow: names of :data:`NAMES` in which the two sides may differ, because that is what is to be found out.
+        boots: how far apart equal runs come out, where that was measured; used only for the same experiment.
 
     Returns:
-        JSON: ``schema``, ``reference`` and ``run`` (their ids), ``valid``, ``vetoes``, ``differences`` (those that were
-        allowed), ``comparisons`` (as in report.json, with the mode's name in ``mode``), ``sentences``.
+        JSON: ``schema``, ``references`` and ``runs`` (their ids), ``valid``, ``vetoes``, ``differences`` (those that
+        were allowed), ``between`` (where it is known from how far apart equal runs come out: the ``runs`` of a side,
+        the stored ``boots``), ``comparisons`` (as in report.json), ``sentences``.
 
     Raises:
         UsageError: they differ in something that was not allowed, or have no mode in common.
         ResultsError: a folder is damaged.
     """
-    whole = frames.read(reference), frames.read(run)
-    old, new = whole
-    found = differences(old, new)
-    refused = [each for each in found if each.name not in allow]
-    if refused:
-        names = " ".join(f"--allow {name}" for name in dict.fromkeys(each.name for each in refused))
-        raise UsageError(
-            f"{old.run.run_id} and {new.run.run_id} are different experiments",
-            answer="\n".join(str(each) for each in refused),
-            advice=f"If this very difference is the question: {names}",
-        )
-    if old.run.asked.sweep is not None and new.run.asked.sweep is not None:
-        # Where both still carried the load.
-        point = min(old.headline_point, new.headline_point)
-        old, new = old.at(point), new.at(point)
-    else:
-        old, new = old.headline, new.headline
-    modes = [mode for mode in old.modes if mode in new.modes]
+    sides = [[frames.read(folder) for folder in side] for side in (references, runs)]
+    for side in sides:
+        for other in side[1:]:
+            _refuse(side[0], other, differences(side[0], other), say_allow=False)
+    first, last = sides[0][0], sides[1][0]
+    found = differences(first, last)
+    _refuse(first, last, [each for each in found if each.name not in allow], say_allow=True)
+    every = [measured for side in sides for measured in side]
+    old, new = [[_headline(measured, every) for measured in side] for side in sides]
+    modes = [mode for mode in old[0].modes if all(mode in measured.modes for measured in (*old, *new))]
     if not modes:
         raise UsageError(
-            f"{old.run.run_id} and {new.run.run_id} have no mode in common",
-            answer=f"{', '.join(old.modes) or 'no trial'} / {', '.join(new.modes) or 'no trial'}",
+            f"{first.run.run_id} and {last.run.run_id} have no mode in common",
+            answer=" / ".join(", ".join(measured.modes) or "no trial" for measured in (old[0], new[0])),
         )
     vetoes = [
         f"{measured.run.run_id}: {item.text}"
-        for measured in whole
+        for measured in every
         for item in validity.judge(measured)
         if item.verdict == "error"
     ]
-    comparisons = _comparisons(old, new, modes, valid=not vetoes)
+    same = boots is not None and boots.experiment == experiment(last)
+    spread = boots.spread if boots is not None and same else {}
+    comparisons = _comparisons(old, new, modes, spread, valid=not vetoes)
     return {
         "schema": SCHEMA,
-        "reference": old.run.run_id,
-        "run": new.run.run_id,
+        "references": [measured.run.run_id for measured in sides[0]],
+        "runs": [measured.run.run_id for measured in sides[1]],
         "valid": not vetoes,
         "vetoes": vetoes,
         "differences": [asdict(each) for each in found],
+        "between": [*(["runs"] if len(every) > 2 else []), *(["boots"] if spread else [])],
         "comparisons": comparisons,
-        "sentences": [say("Not valid: {why}.", why=veto) for veto in vetoes]
-        or [words.between_runs(each) for each in comparisons if words.in_headline(each)],
+        "sentences": [say("Not valid: {why}.", why=veto) for veto in vetoes] or _sentences(comparisons),
     }
+
+
+def experiment(measured: Measured) -> dict[str, str]:
+    """Return what a spread between boots holds for: topology, load, and the machine of the director."""
+    asked = measured.run.asked
+    director = measured.run.environment.get(measured.cluster.director.name, {})
+    load = {name: str(getattr(asked, name)) for name in _ASKED}
+    return {"topology": measured.cluster.name, **load, "cpu": director.get("cpu", ""), "cpus": director.get("cpus", "")}
+
+
+def boots(folders: Sequence[RunFolder]) -> Boots:
+    """Return how far apart equal runs, each on a new boot, came out.
+
+    Raises:
+        UsageError: they are fewer than three, or not equal.
+    """
+    every = [frames.read(folder).headline for folder in folders]
+    if len(every) < statistics.MIN_TRIALS:
+        raise UsageError(f"{len(every)} runs do not tell how far apart runs come out", advice="It takes 3 or more.")
+    for other in every[1:]:
+        _refuse(every[0], other, differences(every[0], other), say_allow=False)
+    spread: dict[str, dict[str, Spread]] = {}
+    for mode in every[0].modes:
+        for metric in METRICS:
+            means = [statistics.log_mean(_values(measured, mode, metric.name)) for measured in every]
+            if all(math.isfinite(mean) for mean in means):
+                sd = float(np.std(means, ddof=1))
+                spread.setdefault(mode, {})[metric.name] = Spread(sd=sd, df=len(means) - 1)
+    return Boots(experiment=experiment(every[0]), runs=[measured.run.run_id for measured in every], spread=spread)
+
+
+def _refuse(one: Measured, other: Measured, refused: Sequence[Difference], *, say_allow: bool) -> None:
+    if refused:
+        names = " ".join(f"--allow {name}" for name in dict.fromkeys(each.name for each in refused))
+        raise UsageError(
+            f"{one.run.run_id} and {other.run.run_id} are different experiments",
+            answer="\n".join(str(each) for each in refused),
+            advice=f"If this very difference is the question: {names}"
+            if say_allow
+            else "Runs of a side must be equal.",
+        )
+
+
+def _headline(measured: Measured, every: Sequence[Measured]) -> Measured:
+    """Return what a run is compared at: of sweeps the last value at which all of them still carried the load."""
+    if all(each.run.asked.sweep is not None for each in every):
+        return measured.at(min(each.headline_point for each in every))
+    return measured.headline
+
+
+def _values(measured: Measured, mode: str, metric: str) -> list[float]:
+    return list(measured.of(mode, metric)) if comparable(measured, mode, metric) else []
+
+
+def _sentences(comparisons: Sequence[dict[str, Any]]) -> list[str]:
+    told = [each for each in comparisons if words.in_headline(each)]
+    sentences = [words.between_runs(each) for each in told]
+    if told and all(each["low"] is None for each in told):
+        sentences.insert(
+            0,
+            say(
+                "One run of each side cannot tell a change from a new boot: compare several of each "
+                "(lvsbench compare A1 A2 A3 -- B1 B2 B3)."
+            ),
+        )
+    return sentences
 
 
 def page(found: dict[str, Any]) -> str:
@@ -193,30 +262,28 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
     return table
 
 
-def _comparisons(old: Measured, new: Measured, modes: list[str], *, valid: bool) -> list[dict[str, Any]]:
-    rows = []
-    for metric in METRICS:
-        ratios = [
-            statistics.unpaired(list(new.of(mode, metric.name)), list(old.of(mode, metric.name))) for mode in modes
-        ]
-        adjusted = statistics.holm([each.p for each in ratios])
-        for mode, found, p in zip(modes, ratios, adjusted, strict=True):
-            word = statistics.verdict(found, p, metric.threshold, metric.lower_is_better) if valid else Verdict.UNKNOWN
-            rows.append(
-                {
-                    "metric": metric.name,
-                    "mode": mode,
-                    "before": statistics.interval(old.of(mode, metric.name)).value,
-                    "after": statistics.interval(new.of(mode, metric.name)).value,
-                    "ratio": found.ratio,
-                    "low": found.low,
-                    "high": found.high,
-                    "verdict": word.value,
-                    "p": found.p,
-                    "p_holm": p,
-                    "threshold": metric.threshold,
-                    "trials": found.blocks,
-                    "trials_wanted": statistics.blocks_wanted(found, metric.threshold),
-                }
-            )
-    return sorted(rows, key=lambda row: modes.index(row["mode"]))
+def _comparisons(
+    old: Sequence[Measured],
+    new: Sequence[Measured],
+    modes: Sequence[str],
+    spread: Mapping[str, Mapping[str, Spread]],
+    *,
+    valid: bool,
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    ratios = []
+    for mode in modes:
+        for metric in METRICS:
+            before, after = ([_values(measured, mode, metric.name) for measured in side] for side in (old, new))
+            found = statistics.between(after, before, spread.get(mode, {}).get(metric.name))
+            ratios.append((metric, found))
+            means = [np.exp([statistics.log_mean(values) for values in side]).mean() for side in (before, after)]
+            rows.append({"metric": metric.name, "mode": mode, "before": means[0], "after": means[1]})
+    return [
+        {**row, "before": _or_none(row["before"]), "after": _or_none(row["after"]), **of}
+        for row, of in zip(rows, judged(ratios, valid=valid), strict=True)
+    ]
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

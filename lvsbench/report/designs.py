@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lvsbench.report import words
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import apart, msg, say, together
+from lvsbench.report.measured import Measured
 from lvsbench.report.statistics import Verdict
 from lvsbench.results import Search
 

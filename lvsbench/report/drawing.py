@@ -24,8 +24,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.typing import LineStyleType
 
 from lvsbench.report import statistics, words
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import listed, say
+from lvsbench.report.measured import Measured
 
 INK = "#010203"
 """Stands for the page's own text colour; replaced by currentColor in the SVG."""

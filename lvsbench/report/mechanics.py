@@ -16,8 +16,8 @@ import numpy as np
 
 from lvsbench.cluster import ForwardingMethod
 from lvsbench.report import statistics
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import msg, say
+from lvsbench.report.measured import Measured
 
 FRAME_OVERHEAD = 66
 """Bytes around each full TCP segment: Ethernet 14, IPv4 20, TCP 20 with timestamps 12. Source: RFC 791, 9293, 7323."""
@@ -141,10 +141,13 @@ EFFECTS: Mapping[str, str] = {
     "cpu_busy": msg("CPU per request × requests per second"),
     "rx_bytes_per_request": msg("NAT: request and reply. DR and TUN: the request alone"),
     "tx_bytes_per_request": msg("NAT: as in. DR: as in. TUN: 20 B more for each packet"),
-    "rx_packets_per_request": msg("NAT: both directions. DR and TUN: the client's packets alone"),
+    "rx_packets_per_request": msg(
+        "NAT: both directions. DR and TUN: the client's packets alone, mostly ACKs: from one for each second segment "
+        "to one for many, as the client's GRO merges them"
+    ),
     "tx_packets_per_request": msg(
-        "DR and TUN: as many as come in. NAT: the same packets, but a kernel may merge them on the way in and cut them "
-        "on the way out"
+        "DR and TUN: as many as come in. NAT: the same packets, but GRO merges them on the way in, and TSO counts what "
+        "the card cuts as one"
     ),
 }
 """What the mechanics say about each column of the trials, to stand beside the numbers of all modes."""

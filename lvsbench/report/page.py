@@ -17,8 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lvsbench.report import assembly, claims, designs, drawing, frames, mechanics, words
 from lvsbench.report.figures import ALL
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import ENGLISH, known, listed, msg, say, say_html, speaking, spoken, together
+from lvsbench.report.measured import Measured
 from lvsbench.results import Hop, Proof, RunFolder
 
 _HERE = Path(__file__).parent
@@ -129,6 +129,7 @@ def _page(whole: Measured, report: dict[str, Any], embedded: str) -> str:
         looks={mode: mode if mode in drawing.LOOKS else "other" for mode in report["modes"]},
         open_loop=measured.open_loop,
         what=_what(whole),
+        failed=words.failures(report),
         said=designs.sentences(report),
         box=_box(report),
         searches=_searches(report),
@@ -241,13 +242,13 @@ def _table(report: dict[str, Any]) -> list[dict[str, Any]]:
             continue  # service times of a closed loop
         found = {mode: _look_up(of, where) for mode, of in report["modes"].items()}
         known_ = [item["value"] for item in found.values() if item["value"] is not None]
-        if not known_:
+        if not known_ and all(item["at_least"] is None and item["needs_s"] is None for item in found.values()):
             continue
-        scale, name = words.scale_of(max(known_), unit)
+        scale, name = words.scale_of(max(known_, default=0.0), unit) if known_ else (1.0, "")
         cells = {
             mode: {
-                "value": words.number(None if item["value"] is None else item["value"] / scale),
-                "interval": words.span(item["low"], item["high"], scale),
+                "value": words.estimate(item, unit) if item["value"] is None else words.number(item["value"] / scale),
+                "interval": words.why_none(item) or words.span(item["low"], item["high"], scale),
                 "ratio": ratios.get((mode, column)),
             }
             for mode, item in found.items()

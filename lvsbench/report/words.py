@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lvsbench.report.language import msg, say
+from lvsbench.report.language import apart, listed, msg, say
 from lvsbench.report.statistics import Verdict
 
 NONE = "–"
@@ -52,6 +52,27 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{number(value / scale)} {name}"
 
 
+def estimate(found: Mapping[str, Any], unit: str) -> str:
+    """Write a number of report.json with its unit: ``3.25 ms``; ``≥ 10.0 s`` where it reaches into failed requests.
+
+    Args:
+        found: an estimate of report.json.
+        unit: as of :func:`quantity`.
+    """
+    at_least = found["at_least"]
+    return quantity(found["value"], unit) if at_least is None else f"≥ {quantity(at_least, unit)}"
+
+
+def why_none(found: Mapping[str, Any]) -> str:
+    """Say why a number of report.json has no interval, or no value; nothing where it has, or nobody knows."""
+    if found["at_least"] is not None:
+        count, of = f"{found['failed_in']:,}", f"{len(found['trials']):,}"
+        return say("failed requests, in {count} of {of} trials", count=count, of=of)
+    if found["needs_s"] is not None:
+        return say("needs windows of {seconds} s", seconds=f"{found['needs_s']:,.0f}")
+    return ""
+
+
 def scale_of(largest: float, unit: str) -> tuple[float, str]:
     """Return the scale and name of the prefixed unit that fits a number, so that a row can share it."""
     prefixes = _PREFIXES.get(unit)
@@ -71,6 +92,13 @@ def span(low: float | None, high: float | None, scale: float = 1.0) -> str:
         if ends[0] != ends[1]:
             break
     return say("{low} to {high}", low=ends[0], high=ends[1])
+
+
+def ratio(found: Mapping[str, Any] | None) -> str:
+    """Write a comparison's ratio: ``×1.61``; ``≥ ×1.61`` where the mode could have carried more; "" without one."""
+    if found is None or found["ratio"] is None:
+        return ""
+    return {"at least": "≥ ", "at most": "≤ "}.get(found["bound"] or "", "") + f"×{number(found['ratio'])}"
 
 
 def times(found: Mapping[str, Any]) -> str:
@@ -216,6 +244,35 @@ def between_runs(found: Mapping[str, Any]) -> str:
             **_more(found, "trials"),
         )
     return say("{clause}: {verdict}.", clause=told, verdict=verdict(found["verdict"]))
+
+
+def failures(report: Mapping[str, Any]) -> list[str]:
+    """Say which requests failed, mode by mode, in a sentence; nothing where none did.
+
+    Args:
+        report: the content of report.json.
+    """
+    failed = {mode: of for mode, of in report["modes"].items() if of["errors"]}
+    if not failed:
+        return []
+    told = [
+        say(
+            "{mode} {count} of {total} ({kinds})",
+            mode=name(mode),
+            count=f"{of['errors']:,}",
+            total=f"{of['requests']:,}",
+            kinds=listed(f"{kind} {count:,}" for kind, count in of["error_kinds"].items()),
+        )
+        for mode, of in failed.items()
+    ]
+    limit = quantity(report["asked"]["timeout_s"], "s")
+    return [
+        say(
+            "Requests failed: {modes}. In every percentile they count as not answered within {limit}.",
+            modes=apart(told),
+            limit=limit,
+        )
+    ]
 
 
 def headline(report: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lvsbench.report.drawing import Figure
 from lvsbench.report.figures import bytes as bytes_
-from lvsbench.report.figures import cpu, latency, load, series, served, throughput, topology, trials
+from lvsbench.report.figures import cpu, latency, load, series, servers, throughput, topology, trials
 
 ALL: tuple[Figure, ...] = (
     latency.FIGURE,
@@ -14,6 +14,6 @@ ALL: tuple[Figure, ...] = (
     load.FIGURE,
     trials.FIGURE,
     series.FIGURE,
-    served.FIGURE,
+    servers.FIGURE,
     topology.FIGURE,
 )

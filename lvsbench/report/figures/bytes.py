@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from lvsbench.report import drawing, mechanics, words
 from lvsbench.report.drawing import Figure, Table
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import listed, msg, say
+from lvsbench.report.measured import Measured
 
 WAYS = {mechanics.BYTES_IN: msg("in"), mechanics.BYTES_OUT: msg("out")}
 

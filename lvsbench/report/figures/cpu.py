@@ -8,8 +8,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lvsbench.report import drawing
 from lvsbench.report.drawing import Figure, Table
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import msg, say
+from lvsbench.report.measured import Measured
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import apart, msg, say
+from lvsbench.report.measured import Measured
 
 SHOWN = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 

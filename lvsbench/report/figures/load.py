@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from lvsbench.report import drawing, statistics, words
 from lvsbench.report.drawing import Figure, Table
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import listed, msg, say
+from lvsbench.report.measured import Measured
 
 AXES = {
     "rate": msg("offered requests per second"),
@@ -47,8 +47,10 @@ def panels(measured: Measured) -> dict[str, pd.DataFrame]:
     for label, (column, unit) in PANELS.items():
         rows = []
         for (mode, at), values in trials.assign(x=x).groupby(["mode", "x"], sort=True)[column]:
-            mean = statistics.interval(values.to_numpy(dtype=np.float64))
-            if mean.value is not None:
+            numbers = values.to_numpy(dtype=np.float64)
+            mean = statistics.interval(numbers)
+            # A latency is told only where every trial tells it: not that of the trials in which nothing failed.
+            if mean.value is not None and (np.isfinite(numbers).all() or not column.startswith("latency")):
                 ends = (float("nan") if end is None else end for end in (mean.low, mean.high))
                 rows.append((mode, at, mean.value, *ends))
         frame = pd.DataFrame(rows, columns=["mode", "x", "value", "low", "high"])

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 
 from lvsbench.report import drawing
 from lvsbench.report.drawing import Figure, Table
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import msg, say
+from lvsbench.report.measured import Measured
 
 UNIT = msg("requests/s")
 

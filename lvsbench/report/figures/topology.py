@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 from lvsbench.cluster import Cluster, ForwardingMethod, Node, Role
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import msg, say
+from lvsbench.report.measured import Measured
 from lvsbench.results import Hop
 
 MOST_SERVERS = 5

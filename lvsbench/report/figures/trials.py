@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from lvsbench.report import drawing, words
 from lvsbench.report.drawing import Figure, Table
-from lvsbench.report.frames import Measured
 from lvsbench.report.language import listed, msg, say
+from lvsbench.report.measured import Measured
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
