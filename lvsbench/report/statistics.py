@@ -1,7 +1,8 @@
-"""What trials say, and how surely: intervals, ratios to a reference, verdict words.
+"""What trials say, and how surely: intervals, ratios between modes and between runs, verdict words.
 
-The unit of uncertainty is the trial, never the request. Two modes are compared block by block, on the logarithm of the
-ratio, so that a machine that was slow for a while was slow for both.
+The unit of uncertainty is the trial, never the request; between runs it is the run. Within a run modes are compared by
+one linear model: the logarithm of a metric is the mode's level plus a slope over time plus noise, whose size may differ
+from mode to mode.
 """
 
 from __future__ import annotations
@@ -10,19 +11,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
-NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-MANY = 200
-"""From so many degrees of freedom on Student's t has the normal quantile to 1 %."""
 MIN_TRIALS = 3
 """Fewer trials than this get no interval: with two, t is 12.7 standard errors wide and says nothing."""
-MIN_BLOCKS_EXACT = 6
-"""From here on an exact signed-rank interval can reach 95 %: with 5 blocks its smallest p is 2/2^5 = 0.0625."""
+ROUNDING = 1e-12
+"""What is smaller than this on the log scale is the rounding of numbers that are equal."""
 
 
 class Verdict(StrEnum):
@@ -30,6 +28,8 @@ class Verdict(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
+    SLIGHTLY_BETTER = "slightly better"
+    SLIGHTLY_WORSE = "slightly worse"
     SAME = "no practical difference"
     UNKNOWN = "cannot tell"
 
@@ -45,71 +45,66 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The ratio of a mode to a reference: geometric mean over blocks, t interval, signed-rank cross-check.
+    """How many times one is the other: an estimate on the log scale, with a t interval.
 
     Attributes:
-        ratio: exp of the mean log difference; None without a single complete block.
-        low: lower end of the 95 % interval; None with fewer than 3 blocks.
+        ratio: exp of the estimated log difference; None where one of the two was not measured.
+        low: lower end of the 95 % interval of this ratio alone; None where nothing says how sure it is.
         high: upper end.
-        p: two-sided p of the paired t test; None with fewer than 3 blocks.
-        blocks: the number of blocks in which both were measured.
-        exact: Hodges-Lehmann estimate with the exact signed-rank interval; None with fewer than 6 blocks.
-        exact_p: two-sided p of the exact signed-rank test.
-        error: standard error of the mean log difference; None with fewer than 3 blocks.
+        error: standard error of the log difference; None where there is no interval.
+        df: its degrees of freedom, not always a whole number.
+        trials: the smaller number of trials of the two; between runs, the smaller number of runs.
     """
 
     ratio: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    blocks: int
-    exact: Interval | None = None
-    exact_p: float | None = None
+    low: float | None = None
+    high: float | None = None
     error: float | None = None
+    df: float | None = None
+    trials: int = 0
 
 
-# ------------------------------------------------------------------------------------------------- Student's t
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much runs of the same thing differ: the standard deviation of their mean log, and its degrees of freedom."""
+
+    sd: float
+    df: float
 
 
-def _central(theta: float, df: int) -> float:
-    """Return P(|T| < sqrt(df) tan theta) for a whole number of degrees of freedom.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One comparison of a page.
 
-    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4: finite sums, exact for whole df.
+    Attributes:
+        found: the ratio.
+        threshold: smallest difference that matters, 0.03 for 3 %; on the log scale, so that 1.03 and 1/1.03 are alike.
+        lower_is_better: true for latency and for cost.
     """
-    cosine = math.cos(theta)
-    term, total = (cosine, cosine) if df % 2 else (1.0, 1.0)
-    for k in range(2 if df % 2 else 1, df - 1, 2):
-        term *= cosine * cosine * k / (k + 1)
-        total += term
-    if df == 1:
-        return 2 * theta / math.pi
-    if df % 2:
-        return 2 / math.pi * (theta + math.sin(theta) * total)
-    return math.sin(theta) * total
+
+    found: Ratio
+    threshold: float
+    lower_is_better: bool
 
 
-def t_quantile(probability: float, df: int) -> float:
-    """Return the quantile of Student's t for a whole number of degrees of freedom.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What may be said of one comparison of a page.
 
-    Args:
-        probability: 0.5 < probability < 1.
-        df: degrees of freedom, at least 1.
+    Attributes:
+        verdict: the word.
+        p_differs: p of "they do not differ", adjusted for all comparisons of the page; None without an interval.
+        p_beyond: adjusted p of "they differ by the threshold at most".
+        p_within: adjusted p of "they differ by the threshold at least".
     """
-    if not 0.5 < probability < 1 or df < 1:
-        raise ValueError(f"t quantile of {probability} with {df} degrees of freedom")
-    wanted = 2 * probability - 1
-    low, high = 0.0, math.pi / 2
-    for _ in range(200):  # bisection on the angle: bounded, monotonic, and ends at the last bit
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if _central(middle, df) < wanted else (low, middle)
-    return math.sqrt(df) * math.tan(low)
+
+    verdict: Verdict
+    p_differs: float | None = None
+    p_beyond: float | None = None
+    p_within: float | None = None
 
 
-def t_two_sided(t: float, df: int) -> float:
-    """Return P(|T| >= |t|)."""
-    return max(0.0, 1 - _central(math.atan(abs(t) / math.sqrt(df)), df))
+# ------------------------------------------------------------------------------------------------------ one mode
 
 
 def interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
@@ -132,13 +127,14 @@ def t_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
     Args:
         values: NaN is left out.
     """
-    known = _finite(values)
+    array = np.asarray(values, dtype=np.float64)
+    known = array[np.isfinite(array)]
     if not len(known):
         return Interval(None, None, None)
     mean = float(known.mean())
     if len(known) < MIN_TRIALS:
         return Interval(mean, None, None)
-    half = t_quantile((1 + CONFIDENCE) / 2, len(known) - 1) * float(known.std(ddof=1)) / math.sqrt(len(known))
+    half = _quantile(len(known) - 1) * float(known.std(ddof=1)) / math.sqrt(len(known))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -158,109 +154,243 @@ def slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], *, fitted: int
     error = math.sqrt(float(residual @ residual) / df / spread)
     if error == 0:
         return found, 0.0 if found else 1.0
-    return found, t_two_sided(found / error, df)
+    return found, 2 * _below(-abs(found) / error, df)
 
 
-# ------------------------------------------------------------------------------------------------------- ratios
+def _quantile(df: float) -> float:
+    """Return how many standard errors an interval reaches to either side. ``df`` need not be a whole number."""
+    return float(stdtrit(df, (1 + CONFIDENCE) / 2))
 
 
-def ratio(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
-    """Compare a mode with a reference block by block.
-
-    Args:
-        mode: the metric of the mode, one number per block, in the order of the blocks; NaN where it is missing.
-        reference: the same of the reference.
-
-    Returns:
-        the geometric mean of the blocks' ratios. Blocks in which one of the two is missing or not positive are left
-        out: a logarithm has nothing to say about them.
-    """
-    above, below = np.asarray(mode, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-    usable = np.isfinite(above) & np.isfinite(below) & (above > 0) & (below > 0)
-    d = np.log(above[usable] / below[usable])
-    if not len(d):
-        return Ratio(None, None, None, None, 0)
-    found = t_interval(d)
-    assert found.value is not None
-    if found.low is None or found.high is None:
-        return Ratio(math.exp(found.value), None, None, None, len(d))
-    error = float(d.std(ddof=1)) / math.sqrt(len(d))
-    p = t_two_sided(found.value / error, len(d) - 1) if error else float(found.value == 0)
-    exact, exact_p = (signed_rank(d), signed_rank_p(d)) if len(d) >= MIN_BLOCKS_EXACT else (None, None)
-    if exact is not None:
-        exact = Interval(*(None if end is None else math.exp(end) for end in (exact.value, exact.low, exact.high)))
-    return Ratio(math.exp(found.value), math.exp(found.low), math.exp(found.high), p, len(d), exact, exact_p, error)
+def _below(t: float, df: float) -> float:
+    """Return the probability that Student's t is below ``t``."""
+    return float(stdtr(df, t))
 
 
-def unpaired(mode: Sequence[float], reference: Sequence[float]) -> Ratio:
-    """Compare trials of two runs, which share no blocks: the ratio of geometric means with Welch's t interval.
+# ------------------------------------------------------------------------------------------------- between modes
+
+
+def contrasts(
+    modes: Sequence[str],
+    times: Sequence[float] | npt.NDArray[np.float64],
+    values: Sequence[float] | npt.NDArray[np.float64],
+    pairs: Sequence[tuple[str, str]],
+) -> dict[tuple[str, str], Ratio]:
+    """Compare modes over all trials of a run.
+
+    The model is log(value) = level of the mode + slope * time + noise, by ordinary least squares. The order of trials
+    is random within blocks, so the model need not be true of the machine: what it leaves out is noise. The standard
+    error allows each trial noise of its own size (HC2); its degrees of freedom are Satterthwaite's for noise whose
+    variance is that of the mode, which without the slope is Welch's test.
 
     Args:
-        mode: the metric in one run, one number per trial; NaN and what is not positive is left out.
-        reference: the same of the other run.
+        modes: the mode of each trial.
+        times: when each trial was, in any unit: seconds, or its number in the order of the run.
+        values: the metric of each trial. What is NaN or not positive is left out: a logarithm has nothing to say of it.
+        pairs: which mode is to be compared with which; in the order (mode, reference).
 
     Returns:
-        the ratio; ``blocks`` is the smaller number of trials. Degrees of freedom are rounded down, which widens the
-        interval. Source: Welch, The generalization of Student's problem, Biometrika 34 (1947).
+        for each pair the ratio of mode to reference. With fewer than 3 trials of either it is the ratio of geometric
+        means, without an interval.
+
+    Source: MacKinnon and White, Some heteroskedasticity-consistent covariance matrix estimators, Journal of
+    Econometrics 29 (1985), for HC2; Bell and McCaffrey, Bias reduction in standard errors for linear regression with
+    multi-stage samples, Survey Methodology 28 (2002), for its degrees of freedom; Lin, Agnostic notes on regression
+    adjustments, Annals of Applied Statistics 7 (2013), for a model that random order makes safe.
     """
-    above, below = (_finite(values) for values in (mode, reference))
-    above, below = np.log(above[above > 0]), np.log(below[below > 0])
-    count = min(len(above), len(below))
-    if not count:
-        return Ratio(None, None, None, None, 0)
-    d = float(above.mean() - below.mean())
-    if count < MIN_TRIALS:
-        return Ratio(math.exp(d), None, None, None, count)
-    parts = [float(logs.var(ddof=1)) / len(logs) for logs in (above, below)]
-    error = math.sqrt(sum(parts))
-    if error == 0:
-        return Ratio(math.exp(d), math.exp(d), math.exp(d), float(d == 0), count, error=error)
-    freedom = sum(parts) ** 2 / sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (above, below), strict=True))
-    df = max(1, math.floor(freedom))
-    half = t_quantile((1 + CONFIDENCE) / 2, df) * error
-    return Ratio(math.exp(d), math.exp(d - half), math.exp(d + half), t_two_sided(d / error, df), count, error=error)
+    value, time = np.asarray(values, dtype=np.float64), np.asarray(times, dtype=np.float64)
+    usable = np.isfinite(value) & (value > 0) & np.isfinite(time)
+    names, mode = np.asarray(modes)[usable], list(dict.fromkeys(name for pair in pairs for name in pair))
+    compared = np.isin(names, mode)
+    names, log, time = names[compared], np.log(value[usable][compared]), time[usable][compared]
+    counts = {name: int((names == name).sum()) for name in mode}
+    fitted = _Fit([name for name in mode if counts[name] >= MIN_TRIALS], names, time, log)
+    found = {}
+    for pair in pairs:
+        trials = min(counts[name] for name in pair)
+        if trials >= MIN_TRIALS:
+            found[pair] = _ratio(*fitted.contrast(*pair), trials)
+        elif trials:
+            means = [float(log[names == name].mean()) for name in pair]
+            found[pair] = Ratio(math.exp(means[0] - means[1]), trials=trials)
+        else:
+            found[pair] = Ratio(None)
+    return found
 
 
-def signed_rank(d: npt.NDArray[np.float64]) -> Interval:
-    """Return the Hodges-Lehmann estimate of the centre of d with its exact signed-rank interval.
+class _Fit:
+    """The model of :func:`contrasts`, fitted to the trials of the modes that have enough of them.
 
-    Source: Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 3rd edition, 3.2 and 3.3: the estimate is
-    the median of the Walsh averages, the interval ends at ordered Walsh averages.
+    Attributes:
+        modes: the names of those modes, in the order of the columns.
+        levels: shape (modes,), the level of each on the log scale at the mean time.
+        weights: shape (modes, n), the levels are weights @ log.
     """
-    first, second = np.triu_indices(len(d))
-    walsh = np.sort((d[first] + d[second]) / 2)
-    below = np.cumsum(_signed_rank_counts(np.arange(1, len(d) + 1))) / 2.0 ** len(d)
-    cut = int(np.searchsorted(below, (1 - CONFIDENCE) / 2, side="right"))
-    if cut == 0:
-        return Interval(float(np.median(walsh)), None, None)
-    return Interval(float(np.median(walsh)), float(walsh[cut - 1]), float(walsh[-cut]))
+
+    def __init__(
+        self,
+        modes: Sequence[str],
+        names: npt.NDArray[np.str_],
+        time: npt.NDArray[np.float64],
+        log: npt.NDArray[np.float64],
+    ) -> None:
+        kept = np.isin(names, modes)
+        names, time, log = names[kept], time[kept], log[kept]
+        self.modes = list(modes)
+        mine = (names[:, np.newaxis] == np.asarray(self.modes, dtype=str)).astype(np.float64)
+        columns = [mine]
+        spread = float(np.ptp(time)) if len(time) else 0.0
+        if spread > 0:
+            columns.append(((time - time.mean()) / spread)[:, np.newaxis])
+        design = np.hstack(columns)
+        inverse = np.linalg.pinv(design)
+        residual_maker = np.eye(len(log)) - design @ inverse
+        self.weights = inverse[: len(self.modes)]
+        self.levels = self.weights @ log
+        residual = residual_maker @ log
+        self._free = np.diag(residual_maker)
+        self._square = residual**2 / np.where(self._free > ROUNDING, self._free, np.inf)
+        variance = mine @ ((self._square @ mine) / mine.sum(axis=0))
+        if variance.sum() < ROUNDING**2:  # all values equal: any noise will do
+            variance = np.ones_like(variance)
+        self._spread = (residual_maker * variance) @ residual_maker
+
+    def contrast(self, mode: str, reference: str) -> tuple[float, float, float]:
+        """Return the difference of two levels, its standard error and its degrees of freedom."""
+        one, other = self.modes.index(mode), self.modes.index(reference)
+        weight = self.weights[one] - self.weights[other]
+        # The squared error is a weighted sum of squared residuals. Satterthwaite: twice its mean squared, by variance.
+        share = weight**2 / np.where(self._free > ROUNDING, self._free, np.inf)
+        mean = float(share @ np.diag(self._spread))
+        df = mean**2 / float(share @ self._spread**2 @ share)
+        return float(self.levels[one] - self.levels[other]), math.sqrt(float(weight**2 @ self._square)), df
 
 
-def signed_rank_p(d: npt.NDArray[np.float64]) -> float:
-    """Return the exact two-sided p of Wilcoxon's signed-rank test; zeros are left out, ties get their mean rank."""
-    d = d[d != 0]
-    if not len(d):
-        return 1.0
-    size = np.abs(d)
-    # Twice the mean rank is a whole number even with ties, so the distribution can be counted.
-    ranks = np.array([int((size < s).sum() * 2 + (size == s).sum() + 1) for s in size])
-    counts = _signed_rank_counts(ranks)
-    observed = int(ranks[d > 0].sum())
-    lower, upper = counts[: observed + 1].sum(), counts[observed:].sum()
-    return float(min(1.0, 2 * min(lower, upper) / counts.sum()))
+def _ratio(difference: float, error: float, df: float, trials: int) -> Ratio:
+    if error < ROUNDING:
+        error, difference = 0.0, 0.0 if abs(difference) < ROUNDING else difference
+    half = _quantile(df) * error
+    ratio, low, high = (math.exp(difference + side * half) for side in (0, -1, 1))
+    return Ratio(ratio, low, high, error, df, trials)
 
 
-def _signed_rank_counts(ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Count, for each possible sum, the sign patterns of ``ranks`` whose positive ranks add up to it."""
-    counts = np.zeros(int(ranks.sum()) + 1)
-    counts[0] = 1
-    for rank in ranks:
-        counts[rank:] += counts[: len(counts) - rank].copy()
-    return counts
+# -------------------------------------------------------------------------------------------------- between runs
+
+
+def between(after: Sequence[Sequence[float]], before: Sequence[Sequence[float]], boots: Spread | None = None) -> Ratio:
+    """Compare runs with earlier ones. The unit is the run: what differs from boot to boot is the same for its trials.
+
+    Args:
+        after: the metric in the later runs, one list of trials for each run. What is NaN or not positive is left out.
+        before: the same of the earlier runs.
+        boots: how much runs of the same thing differ on this rig, if that was measured.
+
+    Returns:
+        the ratio of geometric means, over runs, of the geometric means over trials. The variance of a run is pooled
+        from the runs at hand, with runs - 2 degrees of freedom, and from ``boots``; it is not less than that of a mean
+        over its trials. With one run a side and no ``boots`` nothing tells a change from a new boot: no interval.
+
+    Source: Kalibera and Jones, Rigorous benchmarking in reasonable time, ISMM 2013: repeat at the level that varies.
+    """
+    sides = [[logs for trials in runs if len(logs := _logs(trials))] for runs in (after, before)]
+    counts = [len(runs) for runs in sides]
+    if not all(counts):
+        return Ratio(None)
+    means = [np.array([logs.mean() for logs in runs]) for runs in sides]
+    difference = float(means[0].mean() - means[1].mean())
+    df = float(sum(counts) - 2)
+    squares = sum(float(((side - side.mean()) ** 2).sum()) for side in means)
+    if boots is not None:
+        squares, df = squares + boots.df * boots.sd**2, df + boots.df
+    if df <= 0:
+        return Ratio(math.exp(difference), trials=min(counts))
+    variance = max(squares / df, _within([logs for runs in sides for logs in runs]))
+    return _ratio(difference, math.sqrt(variance * sum(1 / count for count in counts)), df, min(counts))
+
+
+def _within(runs: Sequence[npt.NDArray[np.float64]]) -> float:
+    """Return the variance of a run's mean that follows from how much its trials differ."""
+    repeated = [logs for logs in runs if len(logs) > 1]
+    return float(np.mean([logs.var(ddof=1) / len(logs) for logs in repeated])) if repeated else 0.0
+
+
+def _logs(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    return np.log(array[np.isfinite(array) & (array > 0)])
+
+
+# --------------------------------------------------------------------------------------------------------- words
+
+
+def answers(page: Sequence[Question]) -> list[Answer]:
+    """Say every comparison of a page in one of six words.
+
+    *Better*, *worse*: they differ by more than the threshold. *No practical difference*: by less. *Slightly better*,
+    *slightly worse*: they differ, and it is not sure on which side of the threshold. Otherwise *cannot tell*. Each of
+    the three claims is wrong anywhere on the page in at most 5 % of pages: p values are adjusted for all comparisons.
+
+    Args:
+        page: all comparisons that a page tells, of all metrics.
+
+    Returns:
+        the answers, in the same order. A ratio without an interval has no word but *cannot tell*, and does not count.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979);
+    Schuirmann, A comparison of the two one-sided tests procedure, Journal of Pharmacokinetics and Biopharmaceutics 15
+    (1987), for the words inside the threshold; the test beyond it is that of an interval as null hypothesis.
+    """
+    differs = holm([p_beyond(question.found, 0) for question in page])
+    beyond = holm([p_beyond(question.found, question.threshold) for question in page])
+    within = holm([p_within(question.found, question.threshold) for question in page])
+    return [
+        Answer(_word(question, *each), *each)
+        for question, each in zip(page, zip(differs, beyond, within, strict=True), strict=True)
+    ]
+
+
+def _word(question: Question, differs: float | None, beyond: float | None, within: float | None) -> Verdict:
+    if question.found.ratio is None or differs is None or beyond is None or within is None:
+        return Verdict.UNKNOWN
+    better, sure = (question.found.ratio < 1) is question.lower_is_better, 1 - CONFIDENCE
+    if beyond <= sure:
+        return Verdict.BETTER if better else Verdict.WORSE
+    if within <= sure:
+        return Verdict.SAME
+    if differs <= sure:
+        return Verdict.SLIGHTLY_BETTER if better else Verdict.SLIGHTLY_WORSE
+    return Verdict.UNKNOWN
+
+
+def p_beyond(found: Ratio, threshold: float) -> float | None:
+    """Return p of the hypothesis that a ratio differs from 1 by ``threshold`` at most.
+
+    Args:
+        found: a ratio.
+        threshold: 0.03 for 3 %; 0 makes it the two-sided p of no difference.
+
+    Returns:
+        how likely an estimate at least so far from 1 is where the truth is at the threshold; None without an interval.
+    """
+    if found.ratio is None or found.error is None or found.df is None:
+        return None
+    difference, limit = abs(math.log(found.ratio)), math.log1p(threshold)
+    if found.error == 0:
+        return float(difference <= limit)
+    return min(1.0, sum(_below((side * limit - difference) / found.error, found.df) for side in (-1, 1)))
+
+
+def p_within(found: Ratio, threshold: float) -> float | None:
+    """Return p of the hypothesis that a ratio differs from 1 by ``threshold`` at least (two one-sided tests)."""
+    if found.ratio is None or found.error is None or found.df is None:
+        return None
+    over = abs(math.log(found.ratio)) - math.log1p(threshold)
+    if found.error == 0:
+        return float(over >= 0)
+    return _below(over / found.error, found.df)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p values; None (too few blocks) stays None and does not count as a comparison."""
+    """Return Holm's adjusted p values; None (no interval) stays None and does not count as a comparison."""
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
@@ -270,48 +400,51 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict(found: Ratio, adjusted_p: float | None, threshold: float, lower_is_better: bool) -> Verdict:
-    """Say a ratio in one of four words.
+# ----------------------------------------------------------------------------------------------------- precision
 
-    *No practical difference*: the whole interval is within the practical threshold. *Better*, *worse*: the modes differ
-    (Holm-adjusted p at most 0.05) and the estimate is beyond the threshold. Everything else: *cannot tell*.
+
+def half_width(found: Ratio) -> float | None:
+    """Return how far the interval of a ratio reaches to either side, as a share: 0.03 for a factor of 1.03."""
+    if found.low is None or found.high is None:
+        return None
+    return math.expm1(math.log(found.high / found.low) / 2)
+
+
+def narrow(page: Sequence[Ratio], precision: float) -> bool:
+    """Tell whether the widest interval of a page is within a wanted half-width.
 
     Args:
-        found: the ratio; fewer than 3 blocks have no interval, and so no verdict.
-        adjusted_p: its p after Holm.
-        threshold: smallest difference that matters, 0.03 for 3 %; on the log scale, so that 1.03 and 1/1.03 are alike.
-        lower_is_better: true for latency and for cost.
+        page: the headline comparisons. One without an interval is not narrow.
+        precision: 0.03 for 3 %.
     """
-    if found.ratio is None or found.low is None or found.high is None or adjusted_p is None:
-        return Verdict.UNKNOWN
-    if 1 / (1 + threshold) < found.low and found.high < 1 + threshold:
-        return Verdict.SAME
-    if adjusted_p > 1 - CONFIDENCE or abs(math.log(found.ratio)) < math.log1p(threshold):
-        return Verdict.UNKNOWN
-    return Verdict.BETTER if (found.ratio < 1) is lower_is_better else Verdict.WORSE
+    widths = [half_width(found) for found in page]
+    return all(width is not None and width <= precision for width in widths)
 
 
-def blocks_wanted(found: Ratio, threshold: float) -> int | None:
-    """Return how many blocks, as uneven as those measured, an interval of ``threshold`` to either side takes.
+def blocks_wanted(found: Ratio, precision: float) -> int | None:
+    """Return how many trials of each mode, as uneven as those measured, make an interval so narrow.
 
     Args:
-        found: a ratio.
-        threshold: 0.03 for 3 %.
+        found: a ratio; its number of trials is that of complete blocks.
+        precision: wanted half-width, 0.03 for 3 %.
 
     Returns:
         the smallest such number, at least 3; None where the ratio has no interval. It is as sure as the spread is
         known: with few blocks a rough guide.
     """
-    if found.error is None:
+    if found.error is None or found.df is None:
         return None
-    narrow, spread = math.log1p(threshold), found.error * math.sqrt(found.blocks)
-    # With the normal quantile first, which is never too many.
-    wanted = max(MIN_TRIALS, math.ceil((NORMAL * spread / narrow) ** 2))
-    while wanted < MANY and t_quantile((1 + CONFIDENCE) / 2, wanted - 1) * spread / math.sqrt(wanted) > narrow:
-        wanted += 1
-    return wanted
+    limit = math.log1p(precision)
 
+    def width(trials: int) -> float:
+        assert found.error is not None
+        assert found.df is not None
+        return _quantile(found.df * trials / found.trials) * found.error * math.sqrt(found.trials / trials)
 
-def _finite(values: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    return array[np.isfinite(array)]
+    low, high = MIN_TRIALS - 1, MIN_TRIALS
+    while width(high) > limit:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if width(middle) > limit else (low, middle)
+    return high
