@@ -14,7 +14,7 @@ from lvsbench.cluster import Cluster
 from lvsbench.load.wire import MOST_REST_US, REST_US_PER_USER
 from lvsbench.measure.arms import arms, labels
 from lvsbench.measure.blocks import order
-from lvsbench.results import Arm, Asked, Run, RunFolder, State, new_run_id
+from lvsbench.results import Asked, Run, RunFolder, State, new_run_id
 from lvsbench.shell import CommandLog, connect
 
 

@@ -121,7 +121,9 @@ class Session:
                 with self._set_up(group[0]):
                     for arm in group:
                         place = Place(len(self._record.trials) + 1, block, arm)
-                        label = f"block {block} of {len(planned)}, trial {place.number} of {self._planned()}, {arm.label}"
+                        label = (
+                            f"block {block} of {len(planned)}, trial {place.number} of {self._planned()}, {arm.label}"
+                        )
                         self._trial(place, label, self._spec(arm, block))
             if block == len(planned):
                 self._add_blocks()

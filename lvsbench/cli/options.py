@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-class Percent(click.ParamType):
+class Percent(click.ParamType[float]):
     """A share, given in per cent: ``3%`` is 0.03."""
 
     name = "percent"

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 MODES = ("nat", "dr", "tun", "router", "direct")
 CONTROLS = ("router", "direct")
 FEWEST_BLOCKS = 6
-"""From here on an interval may be looked at to decide whether to go on: with fewer it is too narrow by chance too often.
-"""
+"""With fewer an interval is too narrow by chance too often to be what ends a run."""
 
 
 @click.command()

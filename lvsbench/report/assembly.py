@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lvsbench.cluster import Mode
-from lvsbench.report import designs, frames, limits, mechanics, servers, statistics, validity, words
+from lvsbench.report import designs, frames, limits, mechanics, metrics, servers, validity, words
 from lvsbench.report.estimates import estimate
 from lvsbench.report.measured import PERCENTILES, Measured
-from lvsbench.report.statistics import Ratio, Verdict
 from lvsbench.results import SCHEMA, RunFolder
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A column of the trials that modes are compared in. ``threshold`` is the smallest difference that matters."""
-
-    name: str
-    threshold: float
-    lower_is_better: bool = True
-
-
-METRICS = (
-    Metric("throughput_rps", 0.03, lower_is_better=False),
-    Metric("latency_p50_s", 0.03),
-    Metric("latency_p90_s", 0.03),
-    Metric("latency_p99_s", 0.03),
-    Metric("latency_p999_s", 0.03),
-    Metric("cpu_s_per_request", 0.05),
-    Metric("rx_bytes_per_request", 0.05),
-    Metric("tx_bytes_per_request", 0.05),
-)
 DIRECTOR = (
     "cpu_s_per_request",
     "cpu_busy",
@@ -109,7 +87,7 @@ def headline(report: dict[str, Any]) -> list[str]:
 
 def _modes(measured: Measured, valid: bool) -> dict[str, Any]:
     """Return the numbers of every mode and the comparisons between them, at one point."""
-    comparisons, pairwise = compare(measured, valid)
+    comparisons, pairwise = metrics.compare(measured, valid)
     return {
         "reference": measured.reference,
         "modes": {mode: _mode(measured, mode) for mode in measured.modes},
@@ -169,66 +147,6 @@ def _or_none(value: float) -> float | int | None:
     if isinstance(value, int | np.integer):
         return int(value)
     return float(value) if math.isfinite(value) else None
-
-
-# ---------------------------------------------------------------------------------------------------- comparisons
-
-
-def compare(measured: Measured, valid: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Compare all pairs of modes in every metric.
-
-    Holm's correction is over all pairs of modes of a metric, whichever list they stand in. In an A/A run a mode is
-    compared with itself, and with nothing else; the modes of a search are not compared at all: they share no block.
-
-    Args:
-        measured: what was measured.
-        valid: False turns every verdict into "cannot tell": a vetoed run says nothing about its modes.
-
-    Returns:
-        the comparisons with the reference mode, and those of the other pairs.
-    """
-    reference = measured.reference
-    if measured.run.asked.aa:
-        of_mode = itertools.groupby(measured.modes, measured.mode_of)
-        pairs = [(names[1], names[0]) for _, each in of_mode if len(names := list(each)) == 2]
-    elif measured.run.searches:
-        pairs = []
-    else:
-        modes = sorted(measured.modes, key=lambda mode: mode != reference)
-        pairs = [(mode, other) for other, mode in itertools.combinations(modes, 2)]
-    comparisons: list[dict[str, Any]] = []
-    pairwise: list[dict[str, Any]] = []
-    for metric in METRICS:
-        found = [
-            statistics.ratio(list(measured.by_block(mode, metric.name)), list(measured.by_block(other, metric.name)))
-            for mode, other in pairs
-        ]
-        adjusted = statistics.holm([item.p for item in found])
-        for (mode, other), item, p in zip(pairs, found, adjusted, strict=True):
-            entry = _comparison(metric, mode, other, item, p, valid)
-            (comparisons if reference in (None, other) else pairwise).append(entry)
-    return comparisons, pairwise
-
-
-def _comparison(
-    metric: Metric, mode: str, reference: str, found: Ratio, adjusted: float | None, valid: bool
-) -> dict[str, Any]:
-    word = statistics.verdict(found, adjusted, metric.threshold, metric.lower_is_better) if valid else Verdict.UNKNOWN
-    return {
-        "metric": metric.name,
-        "mode": mode,
-        "reference": reference,
-        "ratio": found.ratio,
-        "low": found.low,
-        "high": found.high,
-        "verdict": word.value,
-        "p": found.p,
-        "p_holm": adjusted,
-        "threshold": metric.threshold,
-        "blocks": found.blocks,
-        "blocks_wanted": statistics.blocks_wanted(found, metric.threshold),
-        "exact": None if found.exact is None else {**asdict(found.exact), "p": found.exact_p},
-    }
 
 
 # -------------------------------------------------------------------------------------------------------- summary

@@ -18,10 +18,10 @@ import numpy as np
 from lvsbench import __version__
 from lvsbench.errors import UsageError
 from lvsbench.report import drawing, frames, statistics, validity, words
-from lvsbench.report.assembly import METRICS, judged
 from lvsbench.report.estimates import comparable
 from lvsbench.report.language import msg, say
 from lvsbench.report.measured import Measured
+from lvsbench.report.metrics import METRICS, judged
 from lvsbench.report.page import render_template
 from lvsbench.results import SCHEMA, Boots, RunFolder, Spread
 
@@ -189,7 +189,7 @@ def boots(folders: Sequence[RunFolder]) -> Boots:
     spread: dict[str, dict[str, Spread]] = {}
     for mode in every[0].modes:
         for metric in METRICS:
-            means = [statistics.log_mean(_values(measured, mode, metric.name)) for measured in every]
+            means = [_log_mean(_values(measured, mode, metric.name)) for measured in every]
             if all(math.isfinite(mean) for mean in means):
                 sd = float(np.std(means, ddof=1))
                 spread.setdefault(mode, {})[metric.name] = Spread(sd=sd, df=len(means) - 1)
@@ -256,7 +256,7 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
                     "before": words.quantity(each["before"], unit),
                     "after": words.quantity(each["after"], unit),
                     "times": words.times(each),
-                    "verdict": each["verdict"],
+                    "verdict": each["verdict"] or "",
                 }
             )
     return table
@@ -275,9 +275,9 @@ def _comparisons(
     for mode in modes:
         for metric in METRICS:
             before, after = ([_values(measured, mode, metric.name) for measured in side] for side in (old, new))
-            found = statistics.between(after, before, spread.get(mode, {}).get(metric.name))
+            found = statistics.between(after, before, _spread(spread, mode, metric.name))
             ratios.append((metric, found))
-            means = [np.exp([statistics.log_mean(values) for values in side]).mean() for side in (before, after)]
+            means = [np.exp([_log_mean(values) for values in side]).mean() for side in (before, after)]
             rows.append({"metric": metric.name, "mode": mode, "before": means[0], "after": means[1]})
     return [
         {**row, "before": _or_none(row["before"]), "after": _or_none(row["after"]), **of}
@@ -287,3 +287,13 @@ def _comparisons(
 
 def _or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _log_mean(values: Sequence[float]) -> float:
+    """Return the mean of the logarithms of the trials of a run; NaN where the run does not tell."""
+    return float(np.mean(np.log(values))) if len(values) and min(values) > 0 else math.nan
+
+
+def _spread(spread: Mapping[str, Mapping[str, Spread]], mode: str, metric: str) -> statistics.Spread | None:
+    found = spread.get(mode, {}).get(metric)
+    return None if found is None else statistics.Spread(found.sd, found.df)

@@ -21,7 +21,6 @@ from typing import Any
 from lvsbench.report import words
 from lvsbench.report.language import apart, msg, say, together
 from lvsbench.report.measured import Measured
-from lvsbench.report.statistics import Verdict
 from lvsbench.results import Search
 
 Part = dict[str, Any]
@@ -47,7 +46,7 @@ def aa(measured: Measured, comparisons: list[Part]) -> Part | None:
             continue
         widest = noise.setdefault(item["metric"], {"low": item["low"], "high": item["high"]})
         widest["low"], widest["high"] = min(widest["low"], item["low"]), max(widest["high"], item["high"])
-    declared = sum(item["verdict"] in (Verdict.BETTER, Verdict.WORSE) for item in headline)
+    declared = sum(map(words.differs, headline))
     return {"declared": declared, "of": len(headline), "noise": noise}
 
 

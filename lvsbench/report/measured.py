@@ -55,7 +55,7 @@ class Measured:
         series: one row per trial and twentieth of its window (50 ms at least), warm-up included: number, mode, block,
             point, t_s (middle), throughput_rps, errors_rps (of the requests that started then), in_window.
         readings: one row per trial, node and pair of successive readings: number, mode, block, point, node, t_s
-            (middle), cpu_busy (share of the node's CPUs), retransmits_rps (TCP segments sent again).
+            (middle), cpu_busy (share of the node's CPUs), retransmits_per_s (TCP segments sent again).
         curves: latency over percentile, the mean over a mode's trials: mode, point, percentile, latency_s, low_s and
             high_s (range over the trials). It ends where not every trial can tell, or failed requests are reached.
         failures: per trial, by its number, kind of error and how often, of the trial's requests.

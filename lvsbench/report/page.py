@@ -160,6 +160,7 @@ def render_template(name: str, **values: Any) -> str:
         "number": words.number,
         "quantity": words.quantity,
         "times": words.times,
+        "bound": words.bound,
         "verdict": words.verdict,
         "known": known,
         "inside": _inside,

@@ -121,11 +121,12 @@ def interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
     return found if found.low is None else replace(found, low=max(0.0, found.low))
 
 
-def t_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
+def t_interval(values: Sequence[float] | npt.NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
     """Return the mean of values with its t interval.
 
     Args:
         values: NaN is left out.
+        confidence: how often such an interval holds the truth.
     """
     array = np.asarray(values, dtype=np.float64)
     known = array[np.isfinite(array)]
@@ -134,7 +135,7 @@ def t_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
     mean = float(known.mean())
     if len(known) < MIN_TRIALS:
         return Interval(mean, None, None)
-    half = _quantile(len(known) - 1) * float(known.std(ddof=1)) / math.sqrt(len(known))
+    half = _quantile(len(known) - 1, confidence) * float(known.std(ddof=1)) / math.sqrt(len(known))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -157,9 +158,9 @@ def slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], *, fitted: int
     return found, 2 * _below(-abs(found) / error, df)
 
 
-def _quantile(df: float) -> float:
+def _quantile(df: float, confidence: float = CONFIDENCE) -> float:
     """Return how many standard errors an interval reaches to either side. ``df`` need not be a whole number."""
-    return float(stdtrit(df, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(df, (1 + confidence) / 2))
 
 
 def _below(t: float, df: float) -> float:

@@ -98,7 +98,12 @@ def ratio(found: Mapping[str, Any] | None) -> str:
     """Write a comparison's ratio: ``×1.61``; ``≥ ×1.61`` where the mode could have carried more; "" without one."""
     if found is None or found["ratio"] is None:
         return ""
-    return {"at least": "≥ ", "at most": "≤ "}.get(found["bound"] or "", "") + f"×{number(found['ratio'])}"
+    return f"{bound(found)}×{number(found['ratio'])}"
+
+
+def bound(found: Mapping[str, Any]) -> str:
+    """Write that a ratio is a bound: ``≥ `` or ``≤ ``; nothing where it is not."""
+    return {"at least": "≥ ", "at most": "≤ "}.get(found["bound"] or "", "")
 
 
 def times(found: Mapping[str, Any]) -> str:
@@ -107,6 +112,11 @@ def times(found: Mapping[str, Any]) -> str:
     return number(found["ratio"]) + (f" ({inside})" if inside else "")
 
 
+_BOUNDED = {
+    "at least": msg("{mode} carried at least {ratio} times {reference}'s requests per second"),
+    "at most": msg("{mode} carried at most {ratio} times {reference}'s requests per second"),
+}
+"""Where one of the two was not held back by the director, which could have carried more."""
 _MEASURES = {
     # metric: what it is, a mode against another, a mode against an earlier run
     "throughput_rps": (
@@ -133,13 +143,15 @@ _MEASURES = {
 _VERDICTS = {
     Verdict.BETTER: msg("better"),
     Verdict.WORSE: msg("worse"),
+    Verdict.SLIGHTLY_BETTER: msg("slightly better"),
+    Verdict.SLIGHTLY_WORSE: msg("slightly worse"),
     Verdict.SAME: msg("no practical difference"),
     Verdict.UNKNOWN: msg("cannot tell"),
 }
 
 
 def verdict(word: str) -> str:
-    """Say one of the four verdicts."""
+    """Say one of the six verdicts."""
     return say(_VERDICTS[Verdict(word)])
 
 
@@ -166,15 +178,16 @@ def sentence(found: Mapping[str, Any]) -> str:
         found: an entry of ``comparisons`` in report.json whose metric is one of the four of the headline.
     """
     what, clause, _ = _MEASURES[found["metric"]]
+    clause = _BOUNDED.get(found["bound"], clause)
     names = {"mode": name(found["mode"]), "reference": name(found["reference"])}
     if found["ratio"] is None:
         return say(
-            "{mode} and {reference} cannot be compared in {what}: not measured in both.", what=say(what), **names
+            "{mode} and {reference} cannot be compared in {what}: not every trial tells it.", what=say(what), **names
         )
     if found["low"] is None:
-        blocks = count(found["blocks"], msg("1 block"), msg("{count} blocks"))
+        trials = count(found["trials"], msg("1 trial"), msg("{count} trials"))
         told = say(clause, ratio=number(found["ratio"]), **names)
-        return say("{clause}, but {count} cannot tell how surely.", clause=told, count=blocks)
+        return say("{clause}, but {count} cannot tell how surely.", clause=told, count=trials)
     if found["verdict"] == Verdict.SAME:
         return say(
             "{mode} and {reference} do not differ in {what} by more than {limit}: {ratio}.",
@@ -184,27 +197,27 @@ def sentence(found: Mapping[str, Any]) -> str:
             **names,
         )
     told = say(clause, ratio=times(found), **names)
-    if _more_would_tell(found, "blocks"):
+    if _more_would_tell(found):
         return say(
             "{clause}: cannot tell with {count} blocks; an interval of ±{limit} takes about {wanted}.",
             clause=told,
-            **_more(found, "blocks"),
+            **_more(found),
         )
     return say("{clause}: {verdict}.", clause=told, verdict=verdict(found["verdict"]))
 
 
-def _more_would_tell(found: Mapping[str, Any], what: str) -> bool:
-    """Whether it is for want of blocks (or trials) that nothing can be told: better and worse are both possible."""
-    wanted = found[f"{what}_wanted"]
+def _more_would_tell(found: Mapping[str, Any]) -> bool:
+    """Whether it is for want of blocks (or runs) that nothing can be told: better and worse are both possible."""
+    wanted = found["trials_wanted"]
     unsure = found["verdict"] == Verdict.UNKNOWN and found["low"] < 1 < found["high"]
-    return unsure and wanted is not None and wanted > found[what]
+    return unsure and wanted is not None and wanted > found["trials"]
 
 
-def _more(found: Mapping[str, Any], what: str) -> dict[str, str]:
+def _more(found: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "count": f"{found[what]:,}",
+        "count": f"{found['trials']:,}",
         "limit": f"{found['threshold'] * 100:g} %",
-        "wanted": f"{found[f'{what}_wanted']:,}",
+        "wanted": f"{found['trials_wanted']:,}",
     }
 
 
@@ -214,7 +227,7 @@ def in_headline(found: Mapping[str, Any]) -> bool:
 
 
 def between_runs(found: Mapping[str, Any]) -> str:
-    """Say in a sentence how a mode of a run stands to the same mode of an earlier one.
+    """Say in a sentence how a mode of some runs stands to the same mode of earlier ones.
 
     Args:
         found: an entry of ``comparisons`` of :func:`lvsbench.report.comparison.compare`, of a metric of the headline.
@@ -222,11 +235,10 @@ def between_runs(found: Mapping[str, Any]) -> str:
     what, _, clause = _MEASURES[found["metric"]]
     mode = name(found["mode"])
     if found["ratio"] is None:
-        return say("{mode}: {what} was not measured in both runs.", mode=mode, what=say(what))
+        return say("{mode}: {what} is not told by every trial of these runs.", mode=mode, what=say(what))
     if found["low"] is None:
-        trials = count(found["trials"], msg("1 trial"), msg("{count} trials"))
         told = say(clause, mode=mode, ratio=number(found["ratio"]))
-        return say("{clause}, but {count} cannot tell how surely.", clause=told, count=trials)
+        return say("{clause}: cannot tell a change from a new boot.", clause=told)
     if found["verdict"] == Verdict.SAME:
         limit = f"{found['threshold'] * 100:g} %"
         return say(
@@ -237,13 +249,19 @@ def between_runs(found: Mapping[str, Any]) -> str:
             ratio=times(found),
         )
     told = say(clause, mode=mode, ratio=times(found))
-    if _more_would_tell(found, "trials"):
+    if _more_would_tell(found):
         return say(
-            "{clause}: cannot tell with {count} trials; an interval of ±{limit} takes about {wanted} in each run.",
+            "{clause}: cannot tell; an interval of ±{limit} takes about {wanted} runs of each side.",
             clause=told,
-            **_more(found, "trials"),
+            limit=_more(found)["limit"],
+            wanted=_more(found)["wanted"],
         )
     return say("{clause}: {verdict}.", clause=told, verdict=verdict(found["verdict"]))
+
+
+def differs(found: Mapping[str, Any]) -> bool:
+    """Whether a comparison was told to be a difference: better or worse, if only slightly."""
+    return found["verdict"] not in (None, Verdict.SAME, Verdict.UNKNOWN)
 
 
 def failures(report: Mapping[str, Any]) -> list[str]:

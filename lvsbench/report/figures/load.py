@@ -47,10 +47,10 @@ def panels(measured: Measured) -> dict[str, pd.DataFrame]:
     for label, (column, unit) in PANELS.items():
         rows = []
         for (mode, at), values in trials.assign(x=x).groupby(["mode", "x"], sort=True)[column]:
-            numbers = values.to_numpy(dtype=np.float64)
-            mean = statistics.interval(numbers)
+            of_load = values.to_numpy(dtype=np.float64)
+            mean = statistics.interval(of_load)
             # A latency is told only where every trial tells it: not that of the trials in which nothing failed.
-            if mean.value is not None and (np.isfinite(numbers).all() or not column.startswith("latency")):
+            if mean.value is not None and (np.isfinite(of_load).all() or not column.startswith("latency")):
                 ends = (float("nan") if end is None else end for end in (mean.low, mean.high))
                 rows.append((mode, at, mean.value, *ends))
         frame = pd.DataFrame(rows, columns=["mode", "x", "value", "low", "high"])
