@@ -26,6 +26,7 @@ def run(
     *,
     command: str,
     cpu_plan: Mapping[str, tuple[int, ...]],
+    machine_busy: Mapping[int, float] | None = None,
     force: bool = False,
 ) -> RunFolder:
     """Measure the modes asked for, and put every host back.
@@ -39,6 +40,7 @@ def run(
         watch: who is told how it comes along.
         command: the command line that repeats the run.
         cpu_plan: the CPUs of this machine that nodes are pinned to, by name; empty on real hosts.
+        machine_busy: what share of those CPUs others use right now, by their numbers.
         force: measure even where a diagnosis of the cluster, once it is set up, finds errors.
 
     Returns:
@@ -68,6 +70,7 @@ def run(
         order=[] if asked.search else order(_labels(groups(measured)), asked.blocks, asked.seed),
         arms=measured,
         cpu_plan={name: list(cpus) for name, cpus in cpu_plan.items()},
+        machine_busy=dict(machine_busy or {}),
     )
     folder.save(stored)
     watch.stage(f"run {stored.run_id}")

@@ -6,10 +6,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lvsbench.cli.options import LANGUAGE, OUT, TOPOLOGY, YES
+
+if TYPE_CHECKING:
+    from lvsbench.cli.reach import Place
 
 MODES = ("nat", "dr", "tun", "router", "direct")
 CONTROLS = ("router", "direct")
@@ -155,7 +159,16 @@ def run(
         if not place.embedded:
             confirm(place, [Mode(mode) for mode in chosen], yes)
         command = shlex.join(["lvsbench", *sys.argv[1:]])
-        folder = bench.run(place.cluster, asked, out, place.screen, command=command, cpu_plan=place.cpus, force=force)
+        folder = bench.run(
+            place.cluster,
+            asked,
+            out,
+            place.screen,
+            command=command,
+            cpu_plan=place.cpus,
+            machine_busy=_other_work(place),
+            force=force,
+        )
         place.screen.stage("drawing the report")
         # pandas and matplotlib take a second to import: only when they are needed.
         from lvsbench import report
@@ -168,3 +181,20 @@ def run(
         if folder.load().state is State.INTERRUPTED:
             return 130
         return 0 if content["valid"] else 4
+
+
+def _other_work(place: Place) -> dict[int, float]:
+    """Return what share of the lab's CPUs others use, and say so where it is much; nothing on real hosts."""
+    if not place.embedded:
+        return {}
+    import os
+
+    from lvsbench.facts.cpu import busy_with_others
+    from lvsbench.lab.cpus import busy_cpus
+
+    used = {cpu for cpus in place.cpus.values() for cpu in cpus}
+    nodes = [node.process for node in place.cluster.nodes.values() if node.process is not None]
+    busy = busy_with_others(used, [os.getpid(), *nodes])
+    for text in busy_cpus(busy):
+        place.screen.stage(f"[yellow]{text}[/yellow]: nodes of the lab will wait for it, and the numbers with them")
+    return busy

@@ -220,7 +220,7 @@ def read(folder: RunFolder) -> Measured:
                 **_of_samples(trial, samples, inside, good, list(cluster.service.real_servers)),
                 **_of_latency("latency", ordered),
                 **_of_latency("service", service),
-                **counters.of_nodes(trial, used, read, successes, counters.cpu_count(run, cluster.director.name)),
+                **counters.of_nodes(run, trial, used, read, successes),
             }
         )
         seconds.append(_seconds(trial, samples).assign(mode=name, point=point))

@@ -7,7 +7,7 @@ say how far it came.
 Units: seconds in ``_s``, microseconds in ``_us``, bytes and packets as counted; times of day are UTC, ISO 8601.
 """
 
-from lvsbench.results.folder import FINDINGS, TIMESERIES, RunFolder, find_run, new_run_id
+from lvsbench.results.folder import CPUS, FINDINGS, TIMESERIES, RunFolder, find_run, new_run_id
 from lvsbench.results.samples import Samples
 from lvsbench.results.types import (
     SCHEMA,
@@ -18,6 +18,7 @@ from lvsbench.results.types import (
     Hop,
     Probe,
     Proof,
+    Quiet,
     Restored,
     Run,
     Search,
@@ -28,6 +29,7 @@ from lvsbench.results.types import (
 )
 
 __all__ = [
+    "CPUS",
     "FINDINGS",
     "SCHEMA",
     "TIMESERIES",
@@ -38,6 +40,7 @@ __all__ = [
     "Hop",
     "Probe",
     "Proof",
+    "Quiet",
     "Restored",
     "Run",
     "RunFolder",
