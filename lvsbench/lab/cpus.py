@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from lvsbench.cluster import Cluster
 
-
 BUSY = 0.1
 """From which share of a CPU on, used by others, a run says so."""
 
