@@ -26,6 +26,7 @@ def run(
     *,
     command: str,
     cpu_plan: Mapping[str, tuple[int, ...]],
+    machine_busy: Mapping[int, float] | None = None,
     force: bool = False,
     precise: Precise | None = None,
 ) -> RunFolder:
@@ -40,6 +41,7 @@ def run(
         watch: who is told how it comes along.
         command: the command line that repeats the run.
         cpu_plan: the CPUs of this machine that nodes are pinned to, by name; empty on real hosts.
+        machine_busy: what share of those CPUs others use right now, by their numbers.
         force: measure even where a diagnosis of the cluster, once it is set up, finds errors.
         precise: asked, after the blocks that were asked for, whether they are enough; where not, more are measured, up
             to ``asked.most_blocks``.
@@ -71,6 +73,7 @@ def run(
         order=[] if asked.search else order(labels(measured), asked.blocks, asked.seed),
         arms=measured,
         cpu_plan={name: list(cpus) for name, cpus in cpu_plan.items()},
+        machine_busy=dict(machine_busy or {}),
     )
     folder.save(stored)
     watch.stage(f"run {stored.run_id}")

@@ -25,10 +25,10 @@ from lvsbench.measure.arms import labels, set_up_of
 from lvsbench.measure.blocks import UNIT, order
 from lvsbench.measure.prove import prove, targets
 from lvsbench.measure.sampler import Sampler, cpu_source
-from lvsbench.measure.trial import Measured, Place, measure, sampled
+from lvsbench.measure.trial import QUIET_S, Measured, Place, measure, quiet, sampled
 from lvsbench.plan import Journal, Plan
 from lvsbench.results import FINDINGS, Arm, Found, Probe, Proof, Restored, Run, RunFolder
-from lvsbench.shell import Shells
+from lvsbench.shell import Shell, Shells
 
 ARRIVALS_APART = 1000
 """Random arrivals are drawn anew for each block, of which there are at most so many: the modes of a block meet the same
@@ -104,10 +104,20 @@ class Session:
         return self._cluster.with_real_servers(arm.real_servers)
 
     def _describe_nodes(self) -> None:
-        read = self._shells.each(lambda shell: facts.run(shell, {"environment": environment.COMMAND}))
+        def ask(shell: Shell) -> dict[str, str]:
+            return facts.run(shell, {"environment": environment.command(self._cluster.nodes[shell.node].links)})
+
+        read = self._shells.each(ask)
         self._record.environment = {name: environment.parse(answer["environment"]) for name, answer in read.items()}
         self._record.cpu_source = {node.name: cpu_source(node) for node, _ in sampled(self._cluster)}
         self._folder.save(self._record)
+
+    def _describe_table(self, mode: Mode) -> None:
+        """Ask once what an entry of IPVS's table takes; the kernel knows when IPVS has made its first table."""
+        known = self._record.environment.setdefault(self._cluster.director.name, {})
+        if mode.method is not None and environment.ENTRY_BYTES not in known:
+            shell = self._shells[self._cluster.director.name]
+            known[environment.ENTRY_BYTES] = facts.ask(shell, "table", environment.ENTRY, environment.parse_entry)
 
     # ------------------------------------------------------------------------------------------------------- blocks
 
@@ -119,6 +129,7 @@ class Session:
             for _, same in groupby(map(self._record.arm, names), set_up_of):
                 group = list(same)
                 with self._set_up(group[0]):
+                    self._quiet(block)
                     for arm in group:
                         place = Place(len(self._record.trials) + 1, block, arm)
                         label = (
@@ -150,6 +161,7 @@ class Session:
             found = self._record.searches[arm.mode] = Found()
             hunt = search.Hunt(asked.search, asked.rate or search.FIRST_RATE)
             with self._set_up(arm):
+                self._quiet(len(self._record.searches))
                 while (wanted := hunt.next()) is not None:
                     rate, step = wanted
                     label = f"{arm.label}, trial {len(found.probes) + 1}, {step} {rate:,.0f}/s"
@@ -181,9 +193,18 @@ class Session:
         self._loaded_until_s, self._apart_s = measured.ended_s, 0.0
         measured.samples.save(self._folder.path / measured.trial.samples)
         self._folder.append_series(measured.rows)
+        if measured.cpu_rows:
+            self._folder.append_cpus(measured.cpu_rows)
         self._record.trials.append(measured.trial)
         self._folder.save(self._record)
         return measured
+
+    def _quiet(self, block: int) -> None:
+        """Once a block, before its first load, read what the nodes use of their CPUs without any."""
+        if block in (each.block for each in self._record.quiet):
+            return
+        with self._apart():
+            self._record.quiet.append(quiet(self._sampler, block))
 
     def _left_s(self, loaded_s: float) -> float:
         """Return how long the run will still take: the trials left, with a switch before each but this one."""
@@ -195,7 +216,8 @@ class Session:
             modes = len(asked.modes) - len(self._record.searches)
             left = max(1, search.USUAL_TRIALS - of_mode) + modes * search.USUAL_TRIALS
         switches_s = self._switches_s or [FIRST_SWITCH_S]
-        return left * trial_s - loaded_s + (left - 1) * sum(switches_s) / len(switches_s)
+        quiet_s = QUIET_S * max(0, len(self._record.order) - len(self._record.quiet))
+        return left * trial_s - loaded_s + (left - 1) * sum(switches_s) / len(switches_s) + quiet_s
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
@@ -240,6 +262,7 @@ class Session:
                     self._watch.stage(f"{mode.value}: proving the mode")
                     self._prove(arm)
                     self._judge(arm)
+                    self._describe_table(mode)
             yield
         except BaseException as error:
             restore_after(error, self._folder.journal, self._shells, self._watch)

@@ -13,6 +13,7 @@ import click
 from lvsbench.cli.options import LANGUAGE, OUT, PERCENT, TOPOLOGY, YES
 
 if TYPE_CHECKING:
+    from lvsbench.cli.reach import Place
     from lvsbench.results import RunFolder
 
 MODES = ("nat", "dr", "tun", "router", "direct")
@@ -203,6 +204,7 @@ def run(
             place.screen,
             command=command,
             cpu_plan=place.cpus,
+            machine_busy=_other_work(place),
             force=force,
             precise=precise if precision is not None else None,
         )
@@ -217,3 +219,20 @@ def run(
         if folder.load().state is State.INTERRUPTED:
             return 130
         return 0 if content["valid"] else 4
+
+
+def _other_work(place: Place) -> dict[int, float]:
+    """Return what share of the lab's CPUs others use, and say so where it is much; nothing on real hosts."""
+    if not place.embedded:
+        return {}
+    import os
+
+    from lvsbench.facts.cpu import busy_with_others
+    from lvsbench.lab.cpus import busy_cpus
+
+    used = {cpu for cpus in place.cpus.values() for cpu in cpus}
+    nodes = [node.process for node in place.cluster.nodes.values() if node.process is not None]
+    busy = busy_with_others(used, [os.getpid(), *nodes])
+    for text in busy_cpus(busy):
+        place.screen.stage(f"[yellow]{text}[/yellow]: nodes of the lab will wait for it, and the numbers with them")
+    return busy

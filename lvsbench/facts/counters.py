@@ -110,3 +110,20 @@ def parse_ipvs(text: str) -> Counters | None:
                 raise Garbage(line, "not five numbers of a CPU")
             totals = [total + number for total, number in zip(totals, numbers, strict=True)]
     return Counters(*totals)
+
+
+def parse_entries(text: str) -> int | None:
+    """Parse ``/proc/net/ip_vs`` and count the connections in IPVS's table, active and inactive; None without IPVS.
+
+    Each destination counts its own. Templates of persistence are in neither count.
+    Source: net/netfilter/ipvs/ip_vs_ctl.c:ip_vs_info_seq_show; ip_vs_conn.c:ip_vs_bind_dest.
+    """
+    if not text.strip():
+        return None
+    total = 0
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["->"] and words[-1] != "InActConn":
+            with understanding(line):
+                total += int(words[-2]) + int(words[-1])
+    return total

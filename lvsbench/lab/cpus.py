@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lvsbench.cluster import Cluster
+
+BUSY = 0.1
+"""From which share of a CPU on, used by others, a run says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,19 @@ def plan_cpus(cluster: Cluster, available: Sequence[int] | None = None) -> CpuPl
     nodes: dict[str, tuple[int, ...]] = {cluster.director.name: (director,), cluster.client.name: tuple(client)}
     nodes.update({name: (others[index % len(others)],) for index, name in enumerate(guests)})
     return CpuPlan({name: nodes[name] for name in cluster.nodes})
+
+
+def busy_cpus(busy: Mapping[int, float]) -> list[str]:
+    """Say which CPUs of this machine are busy with what is not the lab's.
+
+    Args:
+        busy: the share of each CPU that others use, by its number.
+    """
+    return [
+        f"CPU {cpu} is {share:.0%} busy with other work".replace("%", " %")
+        for cpu, share in busy.items()
+        if share >= BUSY
+    ]
 
 
 @contextlib.contextmanager

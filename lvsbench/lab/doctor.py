@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from lvsbench.cluster import Cluster
 from lvsbench.errors import LabError
 from lvsbench.lab import folders, image, namespaces
 from lvsbench.lab.commands import environment, last_lines
+from lvsbench.lab.cpus import busy_cpus
 from lvsbench.lab.node import MEMORY_MIB
 
 PYTHON = (3, 11)
@@ -34,12 +35,17 @@ USER_BUILD_TOOLS = {"fakeroot": "fakeroot", "newuidmap": "uidmap"}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that the lab needs. ``remedy`` is empty where it is there."""
+    """One thing that the lab needs. ``remedy`` is empty where it is there, and nothing to warn of."""
 
     name: str
     ok: bool
     text: str
     remedy: str = ""
+
+    @property
+    def warns(self) -> bool:
+        """Whether the lab works, and its numbers are better with the remedy."""
+        return self.ok and bool(self.remedy)
 
 
 def checks(cluster: Cluster | None = None) -> list[Check]:
@@ -61,6 +67,19 @@ def checks(cluster: Cluster | None = None) -> list[Check]:
         _cpus(),
         _memory(nodes),
     ]
+
+
+def other_work(busy: Mapping[int, float]) -> Check:
+    """Return whether the CPUs of this machine are free for the lab; it works where they are not, too.
+
+    Args:
+        busy: the share of each CPU that others use, by its number.
+    """
+    found = busy_cpus(busy)
+    if not found:
+        return Check("other work", True, "the CPUs have nothing else to do")
+    remedy = "Nodes of the lab will wait for it, and the numbers with them: end it before you measure."
+    return Check("other work", True, "; ".join(found), remedy)
 
 
 def _python() -> Check:

@@ -10,14 +10,16 @@ readings around each edge.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lvsbench.cluster import Node
+from lvsbench.cluster import Node, Role
 from lvsbench.errors import NodeError, NodeLost
 from lvsbench.facts import Garbage, counters, cpu, nonsense
 from lvsbench.facts.ipvs import Counters
@@ -26,16 +28,31 @@ from lvsbench.shell import Process, Shell
 READING_S = 5.0
 """A node that answers no reading within this time is lost."""
 END = "end of section"
-_READ = " ".join(
-    f'while ((getline line < "{name}") > 0) print line; close("{name}"); print end;'
-    for name in ("/proc/stat", "/proc/net/dev", "/proc/net/ip_vs_stats_percpu")
+
+STAT, DEVICES, SOFTNET = "/proc/stat", "/proc/net/dev", "/proc/net/softnet_stat"
+IPVS, TABLE, SNMP, PRESSURE = (
+    "/proc/net/ip_vs_stats_percpu",
+    "/proc/net/ip_vs",
+    "/proc/net/snmp",
+    "/proc/pressure/cpu",
 )
 # One awk for the whole run: a reading by three short processes took 25 ms of a lab director's CPU, by awk 3
-# (measured). A file that is not there reads as empty. mawk waits for a full buffer of input unless told otherwise.
-# Source: mawk(1), -W interactive.
+# (measured). It is sent the names of files; one that is not there reads as empty. mawk waits for a full buffer of input
+# unless told otherwise. Source: mawk(1), -W interactive.
 SCRIPT = f"""\
 case "$(awk -W version 2>&1 </dev/null)" in mawk*) w='-W interactive' ;; *) w= ;; esac
-exec awk $w -v end='{END}' '{{ {_READ}fflush() }}'"""
+exec awk $w -v end='{END}' '{{
+  for (i = 1; i <= NF; i++) {{ while ((getline line < $i) > 0) print line; close($i); print end }}
+  fflush()
+}}'"""
+
+
+def files(node: Node, *, edge: bool) -> list[str]:
+    """Return the files that a reading of a node needs; at an edge of the window also a table that can be long."""
+    wanted = [STAT, DEVICES, SOFTNET]
+    wanted += [IPVS] if node.role is Role.DIRECTOR else [SNMP]
+    wanted += [] if node.process is not None else [PRESSURE]
+    return [*wanted, TABLE] if edge and node.role is Role.DIRECTOR else wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +66,13 @@ class Reading:
         guest_busy_s, guest_softirq_s: the node's own /proc/stat, in ticks of 10 ms.
         rx_bytes, tx_bytes, rx_packets, tx_packets: of the node's interface.
         ipvs: counters of all services of the node; None without IPVS.
+        cpu_wait_s: seconds in which it was ready to run and had no CPU. Lab: this machine's run queues, and what a
+            hypervisor took of the node's CPU. Host: what a hypervisor took (steal).
+        pressure_s: seconds in which some task of a host had to wait for a CPU; None where the kernel does not tell.
+        retransmits: TCP segments that it sent once more; None of a director, which ends no connection.
+        softnet_dropped, softnet_squeezed: packets dropped, and rounds cut short, on their way into the IP stack.
+        ipvs_entries: connections in IPVS's table; None where nobody asked.
+        cpus: the times of each CPU of a host, by its number; empty in the lab.
     """
 
     node: str
@@ -61,6 +85,13 @@ class Reading:
     rx_packets: int
     tx_packets: int
     ipvs: Counters | None
+    cpu_wait_s: float | None = None
+    pressure_s: float | None = None
+    retransmits: int | None = None
+    softnet_dropped: int | None = None
+    softnet_squeezed: int | None = None
+    ipvs_entries: int | None = None
+    cpus: Mapping[int, cpu.Times] = field(default_factory=dict)
 
     def row(self, trial: int, zero_s: float) -> dict[str, object]:
         """Return the reading as a row of ``timeseries.csv``; ``zero_s`` is the trial's t = 0 on the same clock."""
@@ -75,6 +106,12 @@ class Reading:
             "tx_bytes": self.tx_bytes,
             "rx_packets": self.rx_packets,
             "tx_packets": self.tx_packets,
+            "cpu_wait_s": None if self.cpu_wait_s is None else round(self.cpu_wait_s, 9),
+            "pressure_s": self.pressure_s,
+            "retransmits": self.retransmits,
+            "softnet_dropped": self.softnet_dropped,
+            "softnet_squeezed": self.softnet_squeezed,
+            "ipvs_entries": self.ipvs_entries,
         }
         if self.ipvs is not None:
             row |= {
@@ -85,6 +122,21 @@ class Reading:
                 "ipvs_out_bytes": self.ipvs.out_bytes,
             }
         return row
+
+    def cpu_rows(self, trial: int, zero_s: float) -> list[dict[str, object]]:
+        """Return the reading as rows of ``cpus.csv``, one for each CPU of a host."""
+        return [
+            {
+                "trial": trial,
+                "node": self.node,
+                "t_s": round(self.at_s - zero_s, 6),
+                "cpu": number,
+                "busy_s": round(times.busy_s, 2),
+                "softirq_s": times.softirq_s,
+                "steal_s": times.steal_s,
+            }
+            for number, times in self.cpus.items()
+        ]
 
 
 def cpu_source(node: Node) -> str:
@@ -100,10 +152,13 @@ class Sampler:
     Args:
         shells: the shells of the nodes to read.
         nodes: those nodes, each with the interface whose counters are wanted.
+        proc: where procfs of this machine is mounted.
     """
 
-    def __init__(self, shells: Mapping[str, Shell], nodes: Sequence[tuple[Node, str]]) -> None:
+    def __init__(self, shells: Mapping[str, Shell], nodes: Sequence[tuple[Node, str]], proc: Path = cpu.PROC) -> None:
         self._nodes = nodes
+        self._proc = proc
+        self._waiting = {node.name: cpu.Waiting() for node, _ in nodes if node.process is not None}
         self._processes: dict[str, Process] = {node.name: shells[node.name].start(SCRIPT) for node, _ in nodes}
         self._lines = {name: process.lines(READING_S) for name, process in self._processes.items()}
         self._readings: list[Reading] = []
@@ -121,16 +176,19 @@ class Sampler:
         for process in self._processes.values():
             process.close()
 
-    def start(self, zero_s: float, at_s: Sequence[float]) -> None:
+    def start(self, zero_s: float, at_s: Sequence[float], edges_s: Collection[float] = ()) -> None:
         """Begin to read.
 
         Args:
             zero_s: t = 0, on this process's monotonic clock.
             at_s: when to read, in seconds since t = 0, ascending.
+            edges_s: those of them at which IPVS's table is read too.
         """
         self._readings = []
         self._stopped.clear()
-        self._thread = threading.Thread(target=self._read_all, args=(zero_s, at_s), name="sampler", daemon=True)
+        self._thread = threading.Thread(
+            target=self._read_all, args=(zero_s, at_s, edges_s), name="sampler", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> list[Reading]:
@@ -149,44 +207,76 @@ class Sampler:
         if self._thread is not None:
             self._thread.join()
 
-    def _read_all(self, zero_s: float, at_s: Sequence[float]) -> None:
+    def _read_all(self, zero_s: float, at_s: Sequence[float], edges_s: Collection[float]) -> None:
         try:
             for when_s in at_s:
                 if self._stopped.wait(max(0.0, zero_s + when_s - time.monotonic())):
                     return
-                self._readings += self.read()
+                self._readings += self.read(edge=when_s in edges_s)
         except NodeError as error:
             self.error = error
 
-    def read(self) -> list[Reading]:
-        """Take one reading of every node, all under way at the same time."""
-        asked_s = {}
-        for name, process in self._processes.items():
-            asked_s[name] = time.monotonic()
-            process.write("\n")
-        return [self._receive(node, interface, asked_s[node.name]) for node, interface in self._nodes]
+    def read(self, *, edge: bool = False) -> list[Reading]:
+        """Take one reading of every node, all under way at the same time; at an edge of IPVS's table, too."""
+        asked = {}
+        for node, _ in self._nodes:
+            asked[node.name] = time.monotonic()
+            self._processes[node.name].write(" ".join(files(node, edge=edge)) + "\n")
+        # This machine's accounting is read while the nodes answer: at the middle of the way there and back.
+        outside = self._look_from_outside() if self._waiting else {}
+        return [
+            self._receive(node, interface, files(node, edge=edge), asked[node.name], outside.get(node.name))
+            for node, interface in self._nodes
+        ]
 
-    def _receive(self, node: Node, interface: str, asked_s: float) -> Reading:
-        stat, devices, ipvs = (self._section(node.name) for _ in range(3))
+    def _look_from_outside(self) -> dict[str, tuple[float, float]]:
+        """Return for each node of the lab the CPU seconds that it used, and those that it waited."""
+        stat = (self._proc / "stat").read_text()
+        times = cpu.parse_cpus(stat)
+        found = {}
+        for node, _ in self._nodes:
+            if node.process is not None:
+                tree = cpu.process_tree(node.name, node.process, self._proc)
+                pinned = [times[number] for number in _affinity(node) if number in times]
+                found[node.name] = (tree.ran_s, self._waiting[node.name].look(tree, pinned))
+        return found
+
+    def _receive(
+        self, node: Node, interface: str, names: Sequence[str], asked_s: float, outside: tuple[float, float] | None
+    ) -> Reading:
+        text = dict.fromkeys((STAT, DEVICES, SOFTNET, IPVS, TABLE, SNMP, PRESSURE), "")
+        text |= {name: self._section(node.name) for name in names}
         at_s = (asked_s + time.monotonic()) / 2
         try:
-            busy, interfaces, totals = cpu.parse(stat), counters.parse(devices), counters.parse_ipvs(ipvs)
+            times, interfaces = cpu.parse(text[STAT]), counters.parse(text[DEVICES])
+            totals, entries = counters.parse_ipvs(text[IPVS]), counters.parse_entries(text[TABLE])
+            stack = counters.parse_stack(text[SOFTNET]) | counters.parse_stack(text[SNMP])
+            pressure_s = cpu.parse_pressure(text[PRESSURE])
+            cpus = cpu.parse_cpus(text[STAT]) if outside is None else {}
         except Garbage as error:
             raise nonsense(node.name, "reading", SCRIPT, error) from error
         nic = interfaces.get(interface)
         if nic is None:
             raise NodeLost(node.name, f"has no interface {interface} any more", command=counters.COMMAND)
+        cpu_s, wait_s = (times.busy_s, times.steal_s) if outside is None else outside
         return Reading(
-            node.name,
-            at_s,
-            busy.busy_s if node.process is None else cpu.process_tree_s(node.name, node.process),
-            busy.busy_s,
-            busy.softirq_s,
-            nic.rx_bytes,
-            nic.tx_bytes,
-            nic.rx_packets,
-            nic.tx_packets,
-            totals,
+            node=node.name,
+            at_s=at_s,
+            cpu_s=cpu_s,
+            guest_busy_s=times.busy_s,
+            guest_softirq_s=times.softirq_s,
+            rx_bytes=nic.rx_bytes,
+            tx_bytes=nic.tx_bytes,
+            rx_packets=nic.rx_packets,
+            tx_packets=nic.tx_packets,
+            ipvs=totals,
+            cpu_wait_s=wait_s,
+            pressure_s=pressure_s,
+            retransmits=stack.get("TcpRetransSegs"),
+            softnet_dropped=stack.get("SoftnetDropped"),
+            softnet_squeezed=stack.get("SoftnetTimeSqueeze"),
+            ipvs_entries=entries,
+            cpus=cpus,
         )
 
     def _section(self, name: str) -> str:
@@ -196,3 +286,12 @@ class Sampler:
                 return "\n".join(lines)
             lines.append(line)
         raise NodeLost(name, "stopped answering readings", command=SCRIPT, answer=self._processes[name].errors())
+
+
+def _affinity(node: Node) -> set[int]:
+    """Return the CPUs of this machine that a node of the lab is pinned to."""
+    assert node.process is not None
+    try:
+        return os.sched_getaffinity(node.process)
+    except OSError as error:
+        raise NodeLost(node.name, f"its process {node.process} is gone", answer=str(error)) from error

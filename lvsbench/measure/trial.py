@@ -12,7 +12,10 @@ from lvsbench.load.control import Agent
 from lvsbench.load.wire import Event, Finished, LoadSpec, Started, Tick
 from lvsbench.measure.sampler import Sampler
 from lvsbench.measure.warmup import leave_out
-from lvsbench.results import Arm, Generator, Samples, Trial
+from lvsbench.results import Arm, Generator, Quiet, Samples, Trial
+
+QUIET_S = 2
+"""How long nothing is asked before the load of a block, in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a trial came to: its record, every request, the rows for ``timeseries.csv``, and when there was load.
+    """What a trial came to: its record, every request, rows for the files of readings, and when there was load.
 
     ``began_s`` and ``ended_s`` are on this process's monotonic clock.
     """
@@ -34,6 +37,7 @@ class Measured:
     trial: Trial
     samples: Samples
     rows: list[dict[str, object]]
+    cpu_rows: list[dict[str, object]]
     began_s: float
     ended_s: float
 
@@ -52,14 +56,17 @@ def measure(sampler: Sampler, agent: Agent, spec: LoadSpec, place: Place, tell: 
         nonlocal zero_s
         if isinstance(event, Started):
             zero_s = time.monotonic()
-            sampler.start(zero_s, reading_times(spec.warmup_s, spec.duration_s))
+            edges_s = (spec.warmup_s, spec.warmup_s + spec.duration_s)
+            sampler.start(zero_s, reading_times(spec.warmup_s, spec.duration_s), edges_s)
         elif isinstance(event, Tick):
             if sampler.error is not None:
                 raise sampler.error
             tell(event)
 
     every, finished = agent.run(spec, hear)
-    rows = [reading.row(place.number, zero_s) for reading in sampler.stop()]
+    readings = sampler.stop()
+    rows = [reading.row(place.number, zero_s) for reading in readings]
+    cpu_rows = [row for reading in readings for row in reading.cpu_rows(place.number, zero_s)]
     samples, cut = leave_out(every)
     mine = samples.started_in_window()
     trial = Trial(
@@ -78,7 +85,25 @@ def measure(sampler: Sampler, agent: Agent, spec: LoadSpec, place: Place, tell: 
         unfinished=finished.unfinished,
         generator=_generator(finished),
     )
-    return Measured(trial, samples, rows, zero_s, zero_s + finished.end_s)
+    return Measured(trial, samples, rows, cpu_rows, zero_s, zero_s + finished.end_s)
+
+
+def quiet(sampler: Sampler, block: int) -> Quiet:
+    """Read what the nodes use of their CPUs when nobody asks them anything, the readings themselves included.
+
+    A reading a second, as under load.
+
+    Raises:
+        NodeLost: a node stopped answering.
+    """
+    began_s, first = time.monotonic(), sampler.read()
+    last = first
+    for second in range(1, QUIET_S + 1):
+        time.sleep(max(0.0, began_s + second - time.monotonic()))
+        last = sampler.read()
+    used_s = {after.node: after.cpu_s - before.cpu_s for before, after in zip(first, last, strict=True)}
+    over_s = sum(after.at_s - before.at_s for before, after in zip(first, last, strict=True)) / len(first)
+    return Quiet(block=block, over_s=round(over_s, 6), cpu_s={name: round(each, 9) for name, each in used_s.items()})
 
 
 def reading_times(warmup_s: float, duration_s: float) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from lvsbench.cluster import Cluster, Mode
-from lvsbench.results import TIMESERIES, Run, Trial
+from lvsbench.errors import ResultsError
+from lvsbench.results import CPUS, TIMESERIES, Run, RunFolder, Trial
 
 Floats = npt.NDArray[np.float64]
 
-COUNTERS = TIMESERIES[3:]
+GAUGES = ("ipvs_entries",)
+COUNTERS = tuple(name for name in TIMESERIES[3:] if name not in GAUGES)
 
 
 def grown(t: Floats, counter: Floats, begin: float, end: float) -> float:
@@ -45,22 +48,26 @@ def grown(t: Floats, counter: Floats, begin: float, end: float) -> float:
 
 
 def of_nodes(
-    trial: Trial, cluster: Cluster, counters: dict[str, pd.DataFrame], successes: int, cpus: int
+    run: Run, trial: Trial, cluster: Cluster, counters: dict[str, pd.DataFrame], successes: int
 ) -> dict[str, float]:
     """Return what a request of a trial cost the director and the real servers: the columns of the trials' frame.
 
+    What a node costs when nobody asks it anything is not a request's: it is left out of the CPU seconds per request,
+    not of how busy the node was. Shares of time are shares of the node's CPUs.
+
     Args:
+        run: for what was measured without load, and the nodes' CPUs.
         trial: whose window counts.
         cluster: as the trial used it.
         counters: the readings of the trial, by node.
         successes: requests that ended well inside the window.
-        cpus: of the director.
     """
     begin, end = trial.window_s
+    window_s = end - begin
 
     def growth(node: str, column: str) -> float:
         rows = counters.get(node)
-        if rows is None:
+        if rows is None or column not in rows:
             return float("nan")
         rows = rows.sort_values("t_s")
         return grown(rows["t_s"].to_numpy(), rows[column].to_numpy(), begin, end)
@@ -68,22 +75,62 @@ def of_nodes(
     def total(nodes: Iterable[str], column: str) -> float:
         return sum((growth(node, column) for node in nodes), 0.0)
 
+    def above_idle(node: str) -> float:
+        return float(np.maximum(0.0, growth(node, "cpu_s") - idle(run, node) * window_s))
+
     requests = successes or float("nan")
-    servers = [node.name for node in cluster.real_servers]
-    director = {
-        column: float("nan") if trial.mode == Mode.DIRECT else growth(cluster.director.name, column)
-        for column in COUNTERS
-    }
+    name, servers = cluster.director.name, [node.name for node in cluster.real_servers]
+    unused = trial.mode == Mode.DIRECT
+    director = {column: float("nan") if unused else growth(name, column) for column in COUNTERS}
+    cpus = cpu_count(run, name)
+    got = {server: share_got(growth(server, "cpu_s"), growth(server, "cpu_wait_s")) for server in servers}
+    known = [share for share in got.values() if np.isfinite(share)]
     per_request = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "ipvs_in_bytes", "ipvs_out_bytes")
     return {
-        "cpu_s_per_request": director["cpu_s"] / requests,
-        "cpu_busy": director["cpu_s"] / (end - begin) / cpus,
-        "guest_busy": director["guest_busy_s"] / (end - begin) / cpus,
-        "softirq": director["guest_softirq_s"] / (end - begin) / cpus,
+        "cpu_s_per_request": float("nan") if unused else above_idle(name) / requests,
+        "cpu_busy": director["cpu_s"] / window_s / cpus,
+        "director_wait": director["cpu_wait_s"] / window_s / cpus,
+        "director_got": share_got(director["cpu_s"], director["cpu_wait_s"]),
+        "director_pressure": director["pressure_s"] / window_s,
+        "guest_busy": director["guest_busy_s"] / window_s / cpus,
+        # A kernel with tick accounting, as a lab node's is, does not know how long its softirqs took.
+        "softirq": float("nan") if in_lab(run, name) else director["guest_softirq_s"] / window_s / cpus,
+        "softnet_dropped": director["softnet_dropped"],
+        "softnet_squeezed": director["softnet_squeezed"],
+        "ipvs_entries": float("nan") if unused else last(counters.get(name), "ipvs_entries", end),
         **{f"{column}_per_request": director[column] / requests for column in per_request},
-        "rs_cpu_s_per_request": total(servers, "cpu_s") / requests,
+        "server_got": min(known, default=float("nan")),
+        **{f"got_{server}": share for server, share in got.items()},
+        "rs_retransmits": total(servers, "retransmits"),
+        "rs_cpu_s_per_request": sum(map(above_idle, servers)) / requests,
         "rs_tx_bytes_per_request": total(servers, "tx_bytes") / requests,
     }
+
+
+def share_got(used_s: float, waited_s: float) -> float:
+    """Return which share of the CPU time that a node wanted it got; NaN where it wanted none, or nobody knows."""
+    wanted_s = used_s + waited_s
+    return used_s / wanted_s if wanted_s > 0 else float("nan")
+
+
+def idle(run: Run, node: str) -> float:
+    """Return the CPU seconds that a node uses in a second without load; 0 where nobody measured that (older runs)."""
+    windows = [quiet for quiet in run.quiet if node in quiet.cpu_s]
+    over_s = sum(quiet.over_s for quiet in windows)
+    return sum(quiet.cpu_s[node] for quiet in windows) / over_s if over_s > 0 else 0.0
+
+
+def in_lab(run: Run, node: str) -> bool:
+    """Whether a node is one of the embedded lab, pinned to CPUs of the machine that the run was made on."""
+    return node in run.cpu_plan
+
+
+def last(rows: pd.DataFrame | None, column: str, by_s: float) -> float:
+    """Return the last known value of a column up to a time, half a second of delay allowed; NaN without one."""
+    if rows is None or column not in rows:
+        return float("nan")
+    known = rows[rows[column].notna() & (rows["t_s"] <= by_s + 0.5)].sort_values("t_s")
+    return float(known[column].iloc[-1]) if len(known) else float("nan")
 
 
 def cpu_count(run: Run, node: str) -> int:
@@ -94,21 +141,62 @@ def cpu_count(run: Run, node: str) -> int:
 
 def readings(series: pd.DataFrame, run: Run) -> pd.DataFrame:
     """Turn counters into rates between successive readings of the same trial and node."""
-    ordered = series.sort_values(["trial", "node", "t_s"], ignore_index=True)
+    ordered = series.reindex(columns=list(TIMESERIES)).sort_values(["trial", "node", "t_s"], ignore_index=True)
     groups = ordered.groupby(["trial", "node"])
-    before = groups[["t_s", "cpu_s"]].shift()
+    before = groups[["t_s", "cpu_s", "cpu_wait_s", "retransmits"]].shift()
     elapsed = ordered["t_s"] - before["t_s"]
+    known = _placed(ordered, run)
+    known["t_s"] = (ordered["t_s"] + before["t_s"]) / 2
     cpus = ordered["node"].map(lambda node: cpu_count(run, node))
-    known = pd.DataFrame(
-        {
-            "number": ordered["trial"],
-            "mode": ordered["trial"].map({trial.number: run.arm(trial.arm).name for trial in run.trials}),
-            "point": ordered["trial"].map({trial.number: run.point_of(trial) for trial in run.trials}),
-            "block": ordered["trial"].map({trial.number: trial.block for trial in run.trials}),
-            "node": ordered["node"],
-            "t_s": (ordered["t_s"] + before["t_s"]) / 2,
-            "cpu_busy": (ordered["cpu_s"] - before["cpu_s"]) / elapsed / cpus,
-        }
-    )
+    known["cpu_busy"] = (ordered["cpu_s"] - before["cpu_s"]) / elapsed / cpus
+    known["cpu_wait"] = (ordered["cpu_wait_s"] - before["cpu_wait_s"]) / elapsed / cpus
+    known["retransmits_per_s"] = (ordered["retransmits"] - before["retransmits"]) / elapsed
     # Readings of a trial that was interrupted have no trial in run.json.
     return known[known["t_s"].notna() & known["mode"].notna() & (elapsed > 0)].reset_index(drop=True)
+
+
+def cpus(folder: RunFolder, run: Run) -> pd.DataFrame:
+    """Read what each CPU of each real host did in the windows, from ``cpus.csv``; no rows without it, as in the lab.
+
+    Columns: number, mode, point, block, node, cpu (its number), busy, softirq and steal (shares of the window).
+
+    Raises:
+        ResultsError: it is damaged.
+    """
+    columns = ("busy", "softirq", "steal")
+    empty = pd.DataFrame(columns=["number", "mode", "point", "block", "node", "cpu", *columns])
+    path = folder.path / "cpus.csv"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    # A last line that a killed run left unfinished is dropped.
+    text = text[: text.rfind("\n") + 1]
+    if not text:
+        return empty
+    types = dict.fromkeys(CPUS, "float64") | {"trial": "int64", "cpu": "int64", "node": "str"}
+    try:
+        series = pd.read_csv(io.StringIO(text), dtype=types)
+    except ValueError as error:
+        raise ResultsError(f"{path}: not a time series", answer=str(error)) from error
+    windows = {trial.number: trial.window_s for trial in run.trials}
+    found = []
+    for (trial, node, cpu), rows in series[series["trial"].isin(windows)].groupby(["trial", "node", "cpu"]):
+        begin, end = windows[int(str(trial))]
+        t = rows["t_s"].to_numpy()
+        shares = {name: grown(t, rows[f"{name}_s"].to_numpy(), begin, end) / (end - begin) for name in columns}
+        found.append({"trial": trial, "node": node, "cpu": cpu, **shares})
+    if not found:
+        return empty
+    frame = pd.DataFrame(found)
+    return pd.concat([_placed(frame, run), frame[["cpu", *columns]]], axis="columns")
+
+
+def _placed(rows: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Return where in the run rows of readings stand, and of which node they are."""
+    return pd.DataFrame(
+        {
+            "number": rows["trial"],
+            "mode": rows["trial"].map({trial.number: run.arm(trial.arm).name for trial in run.trials}),
+            "point": rows["trial"].map({trial.number: run.point_of(trial) for trial in run.trials}),
+            "block": rows["trial"].map({trial.number: trial.block for trial in run.trials}),
+            "node": rows["node"],
+        }
+    )

@@ -55,7 +55,6 @@ def read(folder: RunFolder) -> Measured:
         failures[trial.number] = _kinds(samples, mine)
         read = {str(node): rows for node, rows in series[series["trial"] == trial.number].groupby("node")}
         place: dict[str, Any] = {"number": trial.number, "block": trial.block, "mode": arm.name, "point": point}
-        cpus = counters.cpu_count(run, cluster.director.name)
         counts = _counts(trial, samples, mine)
         rows.append(
             {
@@ -66,7 +65,7 @@ def read(folder: RunFolder) -> Measured:
                 **counts,
                 **_percentiles("latency", ascending),
                 **_percentiles("service", np.empty(0) if rate is None else samples.service_s()),
-                **counters.of_nodes(trial, used, read, int(counts["completed"]), cpus),
+                **counters.of_nodes(run, trial, used, read, int(counts["completed"])),
             }
         )
         servers.append(_by_server(samples, mine, list(cluster.service.real_servers)).assign(**place))
@@ -79,6 +78,7 @@ def read(folder: RunFolder) -> Measured:
         pd.concat(servers, ignore_index=True) if servers else pd.DataFrame(columns=empty),
         pd.concat(bins, ignore_index=True) if bins else pd.DataFrame(columns=empty),
         counters.readings(series, run),
+        counters.cpus(folder, run),
         _curves(latencies),
         failures,
         folder.findings(),

@@ -55,7 +55,9 @@ class Measured:
         series: one row per trial and twentieth of its window (50 ms at least), warm-up included: number, mode, block,
             point, t_s (middle), throughput_rps, errors_rps (of the requests that started then), in_window.
         readings: one row per trial, node and pair of successive readings: number, mode, block, point, node, t_s
-            (middle), cpu_busy (share of the node's CPUs), retransmits_per_s (TCP segments sent again).
+            (middle), cpu_busy and cpu_wait (shares of the node's CPUs), retransmits_per_s (TCP segments sent again).
+        cpus: one row per trial and CPU of each real host: number, mode, block, point, node, cpu (its number), busy,
+            softirq and steal (shares of the window). Empty in the lab.
         curves: latency over percentile, the mean over a mode's trials: mode, point, percentile, latency_s, low_s and
             high_s (range over the trials). It ends where not every trial can tell, or failed requests are reached.
         failures: per trial, by its number, kind of error and how often, of the trial's requests.
@@ -69,6 +71,7 @@ class Measured:
     servers: pd.DataFrame
     series: pd.DataFrame
     readings: pd.DataFrame
+    cpus: pd.DataFrame
     curves: pd.DataFrame
     failures: dict[int, dict[str, int]]
     findings: Sequence[dict[str, Any]] = ()
@@ -114,9 +117,9 @@ class Measured:
         """Return what was measured at one point of a sweep, as if that were the whole run."""
         arms = [arm for arm in self.run.arms if (arm.point or 0) == point] or self.run.arms
         asked = self.run.asked.of(arms[0]).model_copy(update={"sweep": None, "search": None})
-        trials, servers, series, readings, curves = (
+        trials, servers, series, readings, cpus, curves = (
             frame[frame["point"] == point].reset_index(drop=True)
-            for frame in (self.trials, self.servers, self.series, self.readings, self.curves)
+            for frame in (self.trials, self.servers, self.series, self.readings, self.cpus, self.curves)
         )
         return replace(
             self,
@@ -126,6 +129,7 @@ class Measured:
             servers=servers,
             series=series,
             readings=readings,
+            cpus=cpus,
             curves=curves,
         )
 

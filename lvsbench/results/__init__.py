@@ -8,7 +8,7 @@ Units: seconds in ``_s``, microseconds in ``_us``, bytes and packets as counted;
 """
 
 from lvsbench.results.boots import Boots, Spread
-from lvsbench.results.folder import FINDINGS, TIMESERIES, RunFolder, find_run, new_run_id
+from lvsbench.results.folder import CPUS, FINDINGS, TIMESERIES, RunFolder, find_run, new_run_id
 from lvsbench.results.samples import MIN_BEYOND, Samples, quantile
 from lvsbench.results.types import (
     SCHEMA,
@@ -19,6 +19,7 @@ from lvsbench.results.types import (
     Hop,
     Probe,
     Proof,
+    Quiet,
     Restored,
     Run,
     Search,
@@ -29,6 +30,7 @@ from lvsbench.results.types import (
 )
 
 __all__ = [
+    "CPUS",
     "FINDINGS",
     "MIN_BEYOND",
     "SCHEMA",
@@ -41,6 +43,7 @@ __all__ = [
     "Hop",
     "Probe",
     "Proof",
+    "Quiet",
     "Restored",
     "Run",
     "RunFolder",

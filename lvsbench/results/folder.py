@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -35,8 +35,18 @@ TIMESERIES = (
     "ipvs_out_packets",
     "ipvs_in_bytes",
     "ipvs_out_bytes",
+    # Older runs have none of what follows; a cell is empty where the kernel does not tell.
+    "cpu_wait_s",  # seconds ready to run without a CPU, so far; lab: run queues and steal of its CPU, hosts: steal
+    "pressure_s",  # of hosts: seconds in which some task had to wait for a CPU (PSI)
+    "retransmits",  # TCP segments sent once more, so far; not of the director
+    "softnet_dropped",  # packets dropped before the IP stack, over all CPUs, so far
+    "softnet_squeezed",  # rounds of receiving that ended with packets left, so far
+    "ipvs_entries",  # connections in the director's table at this moment, at the window's edges only
 )
-"""Columns of ``timeseries.csv``. Everything but trial, node and t_s is a counter that only grows."""
+"""Columns of ``timeseries.csv``. Everything but trial, node, t_s and ipvs_entries is a counter that only grows."""
+
+CPUS = ("trial", "node", "t_s", "cpu", "busy_s", "softirq_s", "steal_s")
+"""Columns of ``cpus.csv``, which runs on real hosts have: each CPU's own, as counters that only grow, in seconds."""
 
 
 def new_run_id(topology: str, modes: Iterable[str]) -> str:
@@ -106,10 +116,17 @@ class RunFolder:
 
     def append_series(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Append readings to ``timeseries.csv``; its columns are :data:`TIMESERIES`."""
-        path = self.path / "timeseries.csv"
+        self._append("timeseries.csv", TIMESERIES, rows)
+
+    def append_cpus(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Append readings of single CPUs to ``cpus.csv``; its columns are :data:`CPUS`."""
+        self._append("cpus.csv", CPUS, rows)
+
+    def _append(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+        path = self.path / name
         new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, TIMESERIES, restval="", lineterminator="\n")
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerows(rows)

@@ -261,6 +261,20 @@ class Found(_Stored):
         return [probe.trial for probe in self.probes if probe.carried and probe.rate == self.rate]
 
 
+class Quiet(_Stored):
+    """What the nodes used of their CPUs while nobody asked anything: timers, sshd, and the readings themselves.
+
+    Attributes:
+        block: before the load of which block, in the mode of its first trial; in a search of which mode, from 1.
+        over_s: how long.
+        cpu_s: CPU seconds by node, from the same source as those under load.
+    """
+
+    block: int
+    over_s: float
+    cpu_s: dict[str, float]
+
+
 class Restored(_Stored):
     """Whether every host was put back: whole snapshots from before and after, compared."""
 
@@ -293,6 +307,10 @@ class Run(_Stored):
     """The CPUs of this machine that each node (and the load agent) was pinned to; empty on real hosts."""
     environment: dict[str, dict[str, str]] = Field(default_factory=dict)
     """For each node: kernel, tool versions, CPUs, MTU ...; only what is equal between nodes can be compared."""
+    machine_busy: dict[int, float] = Field(default_factory=dict)
+    """For each CPU of this machine that the lab uses, which share of it others used as the run began."""
+    quiet: list[Quiet] = Field(default_factory=list)
+    """A window without load for each block; empty in older runs."""
     trials: list[Trial] = Field(default_factory=list)
     proofs: dict[str, Proof] = Field(default_factory=dict)
     restored: Restored | None = None

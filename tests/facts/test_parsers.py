@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from lvsbench.facts import (
     connections,
     counters,
     cpu,
+    environment,
     ipvs,
     links,
     modules,
@@ -241,6 +244,67 @@ def test_cpu() -> None:
     times = cpu.parse(recorded("director-cpu"))
     assert times.busy_s == times.user_s + times.nice_s + times.system_s + times.irq_s + times.softirq_s > 0
     assert times.idle_s > 0
+
+
+def test_single_cpus() -> None:
+    """Each CPU has its own times, and together they are those of all; what is stolen is no work."""
+    text = recorded("director-cpu")
+    cpus = cpu.parse_cpus(text)
+    assert list(cpus) == [0]
+    assert cpus[0].busy_s == pytest.approx(cpu.parse(text).busy_s, abs=0.05)
+    two = cpu.parse_cpus("cpu  4 0 0 0 0 0 0 300\ncpu0 1 0 0 0 0 0 0 300\ncpu3 3 0 0 0 0 0 2\nintr 5\n")
+    assert {number: (each.busy_s, each.steal_s) for number, each in two.items()} == {0: (0.01, 3.0), 3: (0.05, 0.0)}
+
+
+def test_pressure() -> None:
+    """The total of PSI's first line, in seconds; a kernel without PSI tells nothing."""
+    text = "some avg10=4.46 avg60=1.58 avg300=1.02 total=10728701\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
+    assert cpu.parse_pressure(text) == 10.728701
+    assert cpu.parse_pressure("") is None
+    with pytest.raises(Garbage):
+        cpu.parse_pressure("some avg10=4.46\n")
+
+
+def test_entries_of_the_table() -> None:
+    """Connections of all destinations, active and inactive; none is not the same as no IPVS."""
+    assert counters.parse_entries(recorded("director-table")) == 4
+    header = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n"
+    header += "  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
+    table = "TCP  C0A87F64:0050 rr\n  -> C0A87F14:0050 Masq 1 3 9\n  -> [2001:0db8:0:0:0:0:0:1]:0050 Route 1 30 1\n"
+    assert counters.parse_entries(header + table) == 43
+    assert counters.parse_entries(header) == 0
+    assert counters.parse_entries("\n") is None
+
+
+def test_offloads_are_asked_for_without_ethtool_in_the_lab() -> None:
+    """A node of the lab is never asked by ethtool, which panics it; and no interface by it that is not there."""
+    text = environment.command(["eth0", "x;y"])
+    assert text.index("User Mode Linux") < text.index("dmesg") < text.index("else if [ -e") < text.index("ethtool -k")
+    assert "'x;y'" in text
+    assert "ethtool" not in environment.COMMAND
+
+
+def test_what_ethtool_says(tmp_path: Path) -> None:
+    """The states of the four offloads that decide what a packet costs, one after the other for each interface."""
+    tool = tmp_path / "ethtool"
+    tool.write_text(
+        "#!/bin/sh\nprintf 'Features for %s:\\n' $2\nprintf 'tx-tcp-segmentation: off\\n'\n"
+        "printf 'tcp-segmentation-offload: on\\n\\ttx-tcp-segmentation: on\\ngeneric-segmentation-offload: on\\n'\n"
+        "printf 'generic-receive-offload: off\\nlarge-receive-offload: off [fixed]\\n'\n"
+    )
+    tool.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run(
+        ["sh", "-c", environment.command(["lo", "nowhere9"])], env=env, capture_output=True, text=True
+    )
+    assert environment.parse(said.stdout)["offloads"] == "lo tso on gso on gro off lro off"
+
+
+def test_an_entry_of_the_table() -> None:
+    """The size of an entry is a number of bytes, or nothing where the kernel does not tell."""
+    assert (environment.parse_entry("320\n"), environment.parse_entry("\n"), environment.parse_entry("no")) == (
+        "320", "", "",
+    )  # fmt: skip
 
 
 def test_stack_counters_of_every_cpu() -> None:

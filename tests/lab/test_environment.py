@@ -162,3 +162,12 @@ def test_every_remedy_belongs_to_a_failure(cluster: Cluster) -> None:
     for check in doctor.checks(cluster):
         assert check.text
         assert check.ok == (check.remedy == "")
+
+
+def test_other_work_is_a_warning() -> None:
+    """A CPU that is busy with other work is named with its share, and does not keep the lab from running."""
+    check = doctor.other_work({0: 0.431, 1: 0.02})
+    assert (check.ok, check.warns) == (True, True)
+    assert check.text == "CPU 0 is 43 % busy with other work"
+    quiet = doctor.other_work({0: 0.05, 1: 0.0})
+    assert (quiet.ok, quiet.warns, quiet.remedy) == (True, False, "")
