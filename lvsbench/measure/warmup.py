@@ -43,7 +43,7 @@ LEAVE: Final = 0.005
 BEAR: Final = 0.01
 """... and a window in which more is left at its half still rises."""
 SURE_DROP: Final = 5.0
-SURE: Final = 3.5
+SURE: Final = 3.3
 """So many standard deviations make a drop, a rise or a fall sure: several places and shapes are tried."""
 
 
@@ -88,10 +88,12 @@ def _shapes() -> Floats:
     """
     # Four points of a batch, so that a rise within one batch is one, too.
     at = (np.arange(BATCHES * 4) + 0.5) / 4
-    wait, time = np.meshgrid([0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36], [0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 80])
+    wait, time = np.meshgrid(
+        [0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36], [0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 80]
+    )
     late = np.maximum(at - wait.reshape(-1, 1), 0) / time.reshape(-1, 1)
     found = np.concatenate([np.exp(-late), np.maximum(1 - late, 0)])
-    return found.reshape(len(found), BATCHES, 4).mean(axis=2)
+    return np.asarray(found.reshape(len(found), BATCHES, 4).mean(axis=2))
 
 
 _SHAPES: Final = _shapes()
