@@ -1,21 +1,26 @@
-"""Look for the highest rate that a mode carries within stated limits, as searches for the NDR and PDR of a device do.
+"""Look for the highest rate that a mode carries within stated limits: the one that half of the trials at it carry.
 
-From a first rate it is doubled until one is not carried (or halved until one is), then the gap is halved, by ratio,
-until it is as small as asked for. The rate found must be carried several times more; if it is not, the search goes down
-by the resolution and tries again. So it ends with a rate that was carried each time, or with none. Every probe is a
-trial of its own.
+A trial near the limit passes or fails by chance. So no trial decides: each tells a little about the capacity and about
+the noise, by Bayes' rule, and the next one is made at the median of what is then believed of the capacity. From a first
+rate that doubles until a rate is not carried (or halves until one is), then narrows down, and repeats where it counts.
+It ends when the 95 % interval of the capacity is as narrow as asked for. What that rate and parts of it are like is
+then measured in trials whose rate no longer moves.
 
-Source: RFC 2544, 26.1 (throughput: the fastest rate without loss, found by repeated trials); RFC 9411, 7.1 (objectives
-for latency and failures beside the rate).
+Source: draft-ietf-bmwg-mlrsearch (trials are repeated, and a share of them may exceed the loss that is the goal);
+draft-vpolak-bmwg-plrsearch (the rate by Bayesian inference, from trials that are each too short to tell); RFC 9411, 7.1
+(objectives for latency and failures beside the rate). Watson and Pelli, QUEST, Perception & Psychophysics 33 (1983):
+each trial at the estimate so far. The numbers were simulated: ``benchmarks/simulations/search.py``.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from functools import cache
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from lvsbench.errors import UsageError
 from lvsbench.results import Generator, Samples, Search
@@ -23,18 +28,45 @@ from lvsbench.results import Generator, Samples, Search
 FIRST_RATE = 200.0
 LOWEST_RATE = 1.0
 HIGHEST_RATE = 1e6
-USUAL_TRIALS = 13
-"""Four to double the first rate, one that is too much, five to halve the gap, three to confirm."""
+SHARES: Final = (1.0, 0.8, 0.5)
+"""What is measured in the end: the rate found, and these parts of it."""
+USUAL_TRIALS = 24
+"""Four to double the first rate, one that is too much, ten to narrow it down, nine to measure."""
 CARRIED = 0.98
 """A rate is carried where at least this share of it was answered."""
 BUSY_GENERATOR = 0.9
+OCTAVE: Final = 256
+"""Rates that can be told apart, from one to its double: 0.27 % apart."""
+NOISES: Final = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""By what share the capacity may differ from trial to trial (standard deviation); all are as likely at first."""
+CHANCE: Final = 0.01
+"""How often a trial says the wrong thing for a reason that has nothing to do with its rate."""
+INTERVAL: Final = (0.025, 0.5, 0.975)
 
 _FIELDS = {"p50": "p50_s", "p99": "p99_s", "p999": "p999_s", "errors": "errors", "resolution": "resolution"}
 _VALUE = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)", re.ASCII)
 _TIMES = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 _SHARES = {"%": 0.01}
 
-Step = Literal["bracket", "bisect", "confirm"]
+Step = Literal["bracket", "probe", "measure"]
+
+Floats = npt.NDArray[np.float64]
+
+
+_MIDDLE: Final = math.ceil(OCTAVE * math.log2(HIGHEST_RATE / LOWEST_RATE)) + 1
+
+
+@cache
+def _told() -> tuple[Floats, Floats]:
+    """Return what it tells that a rate was not carried, and that it was: logarithms of probabilities.
+
+    Shape (noises, steps from the rate up to the capacity, from -_MIDDLE on).
+    """
+    above = np.arange(-_MIDDLE, _MIDDLE + 1) * math.log(2) / OCTAVE
+    deviations = above / np.array(NOISES)[:, None]
+    normal = np.array([0.5 + 0.5 * math.erf(each / math.sqrt(2)) for each in deviations.ravel()])
+    carried = CHANCE + (1 - 2 * CHANCE) * normal.reshape(deviations.shape)
+    return np.log1p(-carried), np.log(carried)
 
 
 def parse(text: str) -> Search:
@@ -62,106 +94,160 @@ def parse(text: str) -> Search:
     return Search.model_validate({_FIELDS[name]: value for name, value in values.items()})
 
 
+class Try(NamedTuple):
+    """A trial that a search wants.
+
+    Attributes:
+        rate: requests per second.
+        step: ``bracket`` while the search does not know both a rate that is carried and one that is not; ``probe`` to
+            narrow it down; ``measure`` what is found.
+        share: of the rate found, in the step ``measure``.
+    """
+
+    rate: float
+    step: Step
+    share: float | None = None
+
+
 class Hunt:
     """The search of one mode: ask :meth:`next` for a rate, try it, :meth:`tell` what came of it.
 
     Attributes:
-        rate: the highest rate that was carried, and confirmed as often as asked for; None so far.
-        above: the lowest rate that was not carried.
-        resolved: whether ``rate`` and ``above`` are as close as asked for.
+        rate: the rate that half of the trials carry; None so far, or where nothing was carried.
+        low: begin of its 95 % interval.
+        high: its end; None where no rate was too much.
+        resolved: whether the interval is as narrow as asked for.
     """
 
     def __init__(self, asked: Search, first_rate: float) -> None:
         self._asked = asked
-        self._first = first_rate
-        self._low: float | None = None
-        self._confirmed = 0
-        self._tried = 0
+        self._first = min(max(first_rate, LOWEST_RATE), HIGHEST_RATE)
+        # Rates are numbers: of steps of an octave's part from the first one on.
+        self._lowest = math.ceil(OCTAVE * math.log2(LOWEST_RATE / self._first) - 1e-9)
+        self._highest = math.floor(OCTAVE * math.log2(HIGHEST_RATE / self._first) + 1e-9)
+        self._belief = np.zeros((len(NOISES), self._highest - self._lowest + 1))
+        # The numbers of the begin of the interval, of the median, and of the interval's end.
+        self._quantiles = np.zeros(3, np.int64)
+        self._carried: int | None = None
+        self._refused: int | None = None
+        self._searched = 0
+        self._measured = 0
         self.rate: float | None = None
-        self.above: float | None = None
+        self.low: float | None = None
+        self.high: float | None = None
 
     @property
     def resolved(self) -> bool:
-        """Whether the rate found and the lowest that was not carried are as close as asked for."""
-        return self.rate is not None and self._is_close(self.rate)
+        """Whether the interval lies within the resolution around the rate."""
+        widest = 1 + self._asked.resolution
+        if self.rate is None or self.low is None or self.high is None:
+            return False
+        return self.high <= self.rate * widest and self.low >= self.rate / widest
 
-    def next(self) -> tuple[float, Step] | None:
-        """Return the next rate to try and why; None when the search is over."""
-        low, above = self._low, self.above
-        if self._tried >= self._asked.most_trials or self.rate is not None:
+    def next(self) -> Try | None:
+        """Return the next trial to make; None when the search is over."""
+        if self.rate is not None:
+            done, kind = divmod(self._measured, len(SHARES))
+            # In turn, so that what drifts meanwhile is shared.
+            return Try(self.rate * SHARES[kind], "measure", SHARES[kind]) if done < self._asked.confirmations else None
+        wanted = self._wanted()
+        if self._searched >= self._asked.most_trials or wanted is None:
             return None
-        if low is None:
-            lower = self._first if above is None else above / 2
-            return (lower, "bracket") if lower >= LOWEST_RATE else None
-        # The trials that are left are kept for confirming what there is.
-        must_confirm = self._asked.most_trials - self._tried <= self._asked.confirmations - self._confirmed
-        if not must_confirm and not self._confirmed and not self._is_close(low):
-            if above is not None:
-                return math.sqrt(low * above), "bisect"
-            if low * 2 <= HIGHEST_RATE:
-                return low * 2, "bracket"
-        return low, "confirm"
+        return Try(self._rate(wanted), "bracket" if None in (self._carried, self._refused) else "probe")
 
     def tell(self, carried: bool) -> None:
         """Say what came of the rate that :meth:`next` returned."""
         wanted = self.next()
         assert wanted is not None
-        rate, step = wanted
-        self._tried += 1
-        if not carried:
-            self.above = rate
-            self._confirmed = 0
-            if step == "confirm":
-                lower = rate / (1 + self._asked.resolution)
-                self._low = lower if lower >= LOWEST_RATE else None
-        elif step == "confirm":
-            self._confirmed += 1
+        number = round(OCTAVE * math.log2(wanted.rate / self._first))
+        if wanted.share is None:
+            self._searched += 1
+            if carried:
+                self._carried = number if self._carried is None else max(self._carried, number)
+            else:
+                self._refused = number if self._refused is None else min(self._refused, number)
         else:
-            self._low = rate
-        if self._low is not None and self._confirmed >= self._asked.confirmations:
-            self.rate = self._low
+            self._measured += 1
+        self._learn(number, carried)
+        self._conclude()
 
-    def _is_close(self, low: float) -> bool:
-        return self.above is not None and self.above <= low * (1 + self._asked.resolution) * (1 + 1e-9)
+    def _wanted(self) -> int | None:
+        """Return the number of the rate to try: the median, at most an octave beyond what was seen."""
+        if self._carried is None and self._refused is None:
+            return 0
+        wanted = int(self._quantiles[1])
+        if self._carried is not None:
+            wanted = min(wanted, self._carried + OCTAVE)
+        if self._refused is not None:
+            wanted = max(wanted, self._refused - OCTAVE)
+        return wanted if wanted >= self._lowest else None
+
+    def _learn(self, number: int, carried: bool) -> None:
+        begin = self._lowest - number + _MIDDLE
+        self._belief += _told()[int(carried)][:, begin : begin + self._belief.shape[1]]
+        total = np.cumsum(np.exp(self._belief - self._belief.max()).sum(axis=0))
+        self._quantiles = self._lowest + np.searchsorted(total, np.array(INTERVAL) * total[-1])
+
+    def _conclude(self) -> None:
+        if self._carried is None:
+            return
+        low, middle, high = self._quantiles.tolist()
+        self.low = self._rate(low)
+        self.high = self._rate(high) if self._refused is not None else None
+        if self.rate is not None:
+            return
+        if self._refused is None:
+            # Nothing was too much: the rate is the highest that there was time for.
+            middle = self._carried
+            self.low = min(self.low, self._rate(middle))
+        self.rate = self._rate(middle)
+        over = self._searched >= self._asked.most_trials or (self._refused is None and middle == self._highest)
+        if not (over or self.resolved):
+            self.rate = None
+
+    def _rate(self, number: int) -> float:
+        return self._first * 2 ** (number / OCTAVE)
 
 
-def judge(
-    asked: Search, rate: float, samples: Samples, generator: Generator, arrivals: str = "constant"
-) -> tuple[bool, str]:
+def judge(asked: Search, rate: float, samples: Samples, generator: Generator) -> tuple[bool, str]:
     """Say whether a trial carried its rate within the limits, and what spoke against it, or what was seen.
 
-    A percentile is that of the response times, of however few requests there are: a search that asks for more than its
-    trials can tell errs on the side of the slowest request.
+    All of it is about the requests that were due in the window. One that failed is never answered, however soon it
+    failed. A percentile is that of however few requests there are: a search that asks for more than its trials can tell
+    errs on the side of the slowest request.
 
     Args:
         asked: the limits.
         rate: requests per second that were offered.
-        samples: of the trial.
+        samples: of the trial: every request that was due, also those that nobody came to ask.
         generator: how the load generator fared.
-        arrivals: ``constant`` or ``poisson``.
     """
     begin_us, end_us = samples.window_us
     window_s = (end_us - begin_us) / 1e6
-    ended = samples.ended_in_window()
-    good = int((ended & (samples.error == 0)).sum())
-    failed = int(ended.sum()) - good
+    good = samples.error == 0
+    due = samples.started_in_window()
+    count = int(due.sum())
+    failed = int((due & ~good).sum())
+    answered = int((samples.ended_in_window() & good).sum())
     against = []
-    # Random arrivals are as many as were drawn.
-    due = rate * window_s if arrivals == "constant" else float(samples.started_in_window().sum())
-    if good < CARRIED * due:
-        against.append(f"{good / window_s:,.0f} of {rate:,.0f} requests/s answered")
-    if failed > asked.errors * max(1, int(ended.sum())):
-        against.append(f"{failed:,} of {int(ended.sum()):,} requests failed")
-    ordered = np.sort(samples.latency_us[samples.started_in_window() & (samples.error == 0)])
-    seen = [f"{good / window_s:,.0f} requests/s"]
+    seen = [f"{answered / window_s:,.0f} requests/s"]
+    if not count or answered < CARRIED * count:
+        against.append(f"{answered / window_s:,.0f} of {count / window_s or rate:,.0f} requests/s answered")
+    if failed > asked.errors * count:
+        against.append(f"{failed:,} of {count:,} requests failed")
+    ordered = np.sort(samples.latency_us[due & good])
     for share, name, limit in (
         (0.5, "50 %", asked.p50_s),
         (0.99, "99 %", asked.p99_s),
         (0.999, "99.9 %", asked.p999_s),
     ):
-        if limit is None or not len(ordered):
+        if limit is None or not count:
             continue
-        found_s = float(ordered[math.ceil(len(ordered) * share - 1e-6) - 1]) / 1e6
+        place = math.ceil(count * share - 1e-6) - 1
+        if place >= len(ordered):
+            against.append(f"{name} not within any time: {failed:,} of {count:,} failed")
+            continue
+        found_s = float(ordered[place]) / 1e6
         (against if found_s > limit else seen).append(f"{name} within {found_s * 1e3:.3g} ms")
     if against and generator.over_s and generator.cpu_s / generator.over_s >= BUSY_GENERATOR:
         against.append("the load generator had no CPU to spare")

@@ -1,97 +1,196 @@
 """Where in a load the warm-up ends: found in the load itself, after the floor that was asked for.
 
-MSER-5: of all places to cut a series of batch means of five, the one at which the standard error of what is left is
-least. Cutting more leaves less noise from the beginning, but fewer values.
+A warm-up is a rise of the throughput towards its level, and only a rise is ever cut. Rises of many shapes (a wait,
+then a ramp or an exponential approach) are fitted to the batches of the window by least squares. Where one is surely
+there, the mean of all shapes, each weighted by how well it fits, tells how much too low the mean of what is left is
+after each cut. A gap, a fall, or failed requests in what would be cut are no warm-up: to leave them out would be to
+drop the very requests that tell of them. They make a window *not steady*, and nothing of it is cut.
 
-Source: White, An effective truncation heuristic for bias reduction in simulation output, Simulation 69 (1997); White,
-Cobb and Spratt, A comparison of five steady-state truncation heuristics for simulation, WSC 2000 (batches of five, and
-that a cut beyond half of the series means that it is too short).
-
-MSER cuts behind whatever is unlike the rest, wherever it is: behind a server's stall as well. That is no warm-up, and
-to leave it out would be to drop the very requests that tell of it. So nothing is cut from where the load first was, for
-three batches, what it was in the second half of the window: later unrest is part of what is measured. What happens
-before there are three such batches cannot be told from a warm-up.
+Source: Robinson, A statistical process control approach to selecting a warm-up period, European Journal of Operational
+Research 176 (2007): a warm-up is looked for against the noise of the steady half, whose autocorrelation counts.
+The thresholds were simulated: ``benchmarks/simulations/warmup.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lvsbench.results import Samples
 
-BATCH = 5
-BINS = 200
-"""Bins of a window: 40 batches, whatever its length; 50 ms each in a window of 10 s."""
-MIN_LEFT = 5
-"""Fewer batches than this have no standard error worth the name."""
-LEVEL = 3
-"""So many batches in a row within the band of the second half are level."""
-BAND = 4.0
-"""Half the band's width, in standard deviations of the second half, which twenty batches tell within a quarter."""
+Floats = npt.NDArray[np.float64]
+
+BATCHES: Final = 40
+"""Batches of a window, whatever its length; 250 ms each in a window of 10 s."""
+BINS: Final = 5
+"""Bins of a batch, at which a gap can begin."""
+SHORTEST_GAP_S: Final = 0.25
+"""A shorter gap is unrest, as of a lost packet that is sent again after 200 ms (TCP_RTO_MIN)."""
+GAP: Final = 0.1
+"""Less than this share of the level is a gap, also at the beginning: a warm-up gets slow answers, not none."""
+DROP: Final = 0.5
+"""Less than this share of the level is a drop, ..."""
+UP: Final = 0.9
+"""... once the load has been at this share of it: until then it may be a warm-up."""
+FALL: Final = 0.03
+"""By how much its mean must be above its end for a window to fall: the difference that a report calls practical."""
+LEAVE: Final = 0.005
+"""A rise is cut until it leaves the mean no more than this share too low, ..."""
+BEAR: Final = 0.01
+"""... and a window in which more is left at its half still rises."""
+SURE_DROP: Final = 5.0
+SURE: Final = 3.3
+"""So many standard deviations make a drop, a rise or a fall sure: several places and shapes are tried."""
+
+
+class Unsteady(StrEnum):
+    """Why a window is not steady."""
+
+    RISE = "rise"
+    """It still rises in its second half."""
+    FALL = "fall"
+    """It falls: its end is lower than its mean."""
+    DROP = "drop"
+    """There is a gap in it, or it drops to less than half of its level for a time."""
+    FAILURES = "failures"
+    """Requests failed in what would be cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How much of a window is still warm-up, in seconds, and whether the rest begins in its first half."""
+    """How much of a window is still warm-up.
 
-    cut_s: float
-    steady: bool
-
-
-def mser(means: npt.NDArray[np.float64]) -> int:
-    """Return how many batches to cut so that the standard error of the rest is least.
-
-    Args:
-        means: batch means in order, shape (n,), n more than :data:`MIN_LEFT`.
+    Attributes:
+        cut_s: seconds to leave out; 0 where the window is not steady.
+        why: why it is not steady; None where it is.
+        bias: by what share the throughput of what is left is too low, estimated; 0 where no rise was found.
     """
-    count = len(means)
-    left = np.arange(count, 0, -1)[: count - MIN_LEFT + 1]
-    # Sums over what is left after each cut, from the end on; about the mean, or the squares lose their last digits.
-    centred = means - means.mean()
-    total = np.cumsum(centred[::-1])[::-1][: len(left)]
-    squares = np.cumsum(centred[::-1] ** 2)[::-1][: len(left)]
-    return int(np.argmin((squares - total**2 / left) / left**2))
+
+    cut_s: float = 0.0
+    why: Unsteady | None = None
+    bias: float = 0.0
+
+    @property
+    def steady(self) -> bool:
+        """Whether the load is level from the cut on."""
+        return self.why is None
 
 
-def find(ends_s: npt.NDArray[np.float64], begin_s: float, end_s: float) -> Cut:
+def _shapes() -> Floats:
+    """Return the rises looked for, as what is missing in each batch, 1 to 0; shape (shapes, BATCHES).
+
+    Each waits for so many batches, then approaches the level, in a straight line or exponentially. Those of long times
+    still rise at the window's end.
+    """
+    # Four points of a batch, so that a rise within one batch is one, too.
+    at = (np.arange(BATCHES * 4) + 0.5) / 4
+    wait, time = np.meshgrid(
+        [0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36], [0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 80]
+    )
+    late = np.maximum(at - wait.reshape(-1, 1), 0) / time.reshape(-1, 1)
+    found = np.concatenate([np.exp(-late), np.maximum(1 - late, 0)])
+    return np.asarray(found.reshape(len(found), BATCHES, 4).mean(axis=2))
+
+
+_SHAPES: Final = _shapes()
+_CENTRED: Final = _SHAPES - _SHAPES.mean(axis=1, keepdims=True)
+_SIZES: Final = np.sqrt((_CENTRED**2).sum(axis=1))
+_LEFT: Final = np.cumsum(_SHAPES[:, ::-1], axis=1)[:, ::-1] / np.arange(BATCHES, 0, -1)
+"""What is missing on the mean after each cut."""
+
+
+def find(ends_s: Floats, begin_s: float, end_s: float, failed_s: tuple[Floats, Floats] | None = None) -> Cut:
     """Find the end of the warm-up in the throughput of a window.
 
     Args:
         ends_s: when successful requests ended, in any order.
         begin_s: begin of the window: the warm-up that was asked for is over.
         end_s: its end.
+        failed_s: when each failed request began, and when it ended.
     """
-    counts = np.histogram(ends_s, BINS, (begin_s, end_s))[0].astype(np.float64)
-    means = counts.reshape(-1, BATCH).mean(axis=1)
-    half = len(means) // 2
-    middle, width, change = _second_half(means[half:])
-    inside = np.abs(means - middle) <= width
-    level = next((i for i in range(half + 1) if inside[i : i + LEVEL].all()), None)
-    if level is None or abs(change) > width:
-        return Cut(0.0, steady=False)
-    return Cut(min(level, mser(means)) * (end_s - begin_s) / len(means), steady=True)
-
-
-def _second_half(means: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the middle of some batch means, half the width of their band, and by how much they change in all.
-
-    By medians, about Theil and Sen's line: neither a stall nor a load that still grows widens the band.
-    """
-    first, second = np.triu_indices(len(means), 1)
-    slope = float(np.median((means[second] - means[first]) / (second - first)))
-    residual = means - slope * np.arange(len(means))
-    spread = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
-    middle = float(np.median(means))
-    # Counts that happen to be all alike have a band all the same: that of a Poisson process.
-    return middle, BAND * max(spread, float(np.sqrt(middle / BATCH))), slope * len(means)
+    bins = np.histogram(ends_s, BATCHES * BINS, (begin_s, end_s))[0].astype(np.float64)
+    if _drops(bins, (end_s - begin_s) / len(bins)):
+        return Cut(why=Unsteady.DROP)
+    counts = bins.reshape(BATCHES, BINS).sum(axis=1)
+    bias = _bias(counts)
+    if bias[0] < -FALL:
+        return Cut(why=Unsteady.FALL)
+    enough = np.flatnonzero(bias <= LEAVE)
+    batches = int(enough[0]) if len(enough) else BATCHES // 2
+    cut_s = batches * (end_s - begin_s) / BATCHES
+    if batches and failed_s is not None and ((failed_s[0] < begin_s + cut_s) & (failed_s[1] >= begin_s)).any():
+        return Cut(why=Unsteady.FAILURES)
+    return Cut(why=Unsteady.RISE) if bias[batches] > BEAR else Cut(cut_s, bias=max(0.0, float(bias[batches])))
 
 
 def leave_out(samples: Samples) -> tuple[Samples, Cut]:
     """Return the samples of a trial with the window that is left when the warm-up in it is left out, and the cut."""
     begin_us, end_us = samples.window_us
-    ends_s = (samples.start_us + samples.latency_us)[samples.error == 0] / 1e6
-    cut = find(ends_s, begin_us / 1e6, end_us / 1e6)
+    start_s, end_s = samples.start_us / 1e6, (samples.start_us + samples.latency_us) / 1e6
+    bad = samples.error != 0
+    cut = find(end_s[~bad], begin_us / 1e6, end_us / 1e6, (start_s[bad], end_s[bad]))
     return replace(samples, window_us=(begin_us + round(cut.cut_s * 1e6), end_us)), cut
+
+
+def _drops(bins: Floats, bin_s: float) -> bool:
+    """Return whether there is a gap, or a drop to less than half of the level, that is no chance.
+
+    Args:
+        bins: requests in each bin, shape (BATCHES * BINS,).
+        bin_s: how long one is.
+    """
+    level = bins.reshape(2, -1).mean(axis=1).max()
+    if level == 0:
+        return True
+    batches = bins.reshape(BATCHES, BINS).sum(axis=1)
+    # The noise of a bin, by what follows each other: a gap changes that only at its ends. At least that of a Poisson
+    # process: few requests can all be alike.
+    noise = max(float(np.abs(np.diff(batches)).mean()) ** 2 * np.pi / 4 / BINS, level)
+    total = np.concatenate([[0.0], np.cumsum(bins)])
+    length = max(BINS, round(SHORTEST_GAP_S / bin_s))
+    up = int(np.argmax(np.convolve(bins, np.ones(length) / length, "valid") >= UP * level))
+    while length <= len(bins) // 2:
+        mean = (total[length:] - total[:-length]) / length
+        sure = level - mean > SURE_DROP * np.sqrt(noise / length)
+        if (sure & (mean < np.where(np.arange(len(mean)) < up, GAP, DROP) * level)).any():
+            return True
+        length *= 2
+    return False
+
+
+def _bias(counts: Floats) -> Floats:
+    """Return by what share the mean of what is left is too low after each cut of up to half of the batches.
+
+    0 where the batches neither rise nor fall; negative where they fall.
+    """
+    mean = counts.mean()
+    missing = -(_CENTRED @ (counts - mean)) / _SIZES**2
+    # By how much each shape lowers the sum of squares.
+    gains = (missing * _SIZES) ** 2
+    best = int(np.argmax(gains))
+    noise = _noise(counts - mean + missing[best] * _CENTRED[best])
+    if gains[best] <= SURE**2 * noise:
+        return np.zeros(BATCHES // 2 + 1)
+    weights = np.exp((gains - gains[best]) / (2 * noise)) * (missing * missing[best] > 0)
+    # The level is what the mean would be, were nothing missing. One that falls to nothing has none.
+    levels = np.maximum(mean + missing * _SHAPES.mean(axis=1), mean / 10)
+    return np.asarray((weights * missing / levels) @ _LEFT[:, : BATCHES // 2 + 1] / weights.sum())
+
+
+def _noise(residuals: Floats) -> float:
+    """Return the variance of batches as the mean of many of them has it: that of AR(1) noise.
+
+    Source: Box, Jenkins and Reinsel, Time Series Analysis: the variance of a mean of n values is (1 + r) / (1 - r) / n
+    times theirs; the estimate of r is too low by about (1 + 4r) / n (Kendall 1954).
+    """
+    count = len(residuals)
+    squares = float((residuals**2).sum())
+    # A quarter: that of counts which are whole numbers and otherwise all alike.
+    variance = max(squares / (count - 4), 0.25)
+    r = float((residuals[1:] * residuals[:-1]).sum()) / squares if squares else 0.0
+    r = float(np.clip((r * count + 1) / (count - 4), 0.0, 0.9))
+    return variance * (1 + r) / (1 - r)
