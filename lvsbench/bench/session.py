@@ -163,17 +163,18 @@ class Session:
             with self._set_up(arm):
                 self._quiet(len(self._record.searches))
                 while (wanted := hunt.next()) is not None:
-                    rate, step = wanted
+                    rate, step, share = wanted
                     label = f"{arm.label}, trial {len(found.probes) + 1}, {step} {rate:,.0f}/s"
                     place = Place(len(self._record.trials) + 1, len(found.probes) + 1, arm)
                     spec = self._spec(arm, place.block, rate)
                     measured = self._trial(place, label, spec)
-                    carried, why = search.judge(
-                        asked.search, rate, measured.samples, measured.trial.generator, asked.arrivals
-                    )
+                    carried, why = search.judge(asked.search, rate, measured.samples, measured.trial.generator)
                     hunt.tell(carried)
-                    found.probes.append(Probe(trial=place.number, rate=rate, step=step, carried=carried, why=why))
-                    found.rate, found.above, found.resolved = hunt.rate, hunt.above, hunt.resolved
+                    found.probes.append(
+                        Probe(trial=place.number, rate=rate, step=step, share=share, carried=carried, why=why)
+                    )
+                    found.rate, found.low, found.high = hunt.rate, hunt.low, hunt.high
+                    found.resolved = hunt.resolved
                     self._folder.save(self._record)
                     self._watch.stage(f"{label}: {'carried' if carried else 'not carried'}: {why}")
 

@@ -23,13 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lvsbench.errors import UsageError
-from lvsbench.results import Generator, Samples, Search
+from lvsbench.results import SHARES, Generator, Samples, Search
 
 FIRST_RATE = 200.0
 LOWEST_RATE = 1.0
 HIGHEST_RATE = 1e6
-SHARES: Final = (1.0, 0.8, 0.5)
-"""What is measured in the end: the rate found, and these parts of it."""
 USUAL_TRIALS = 24
 """Four to double the first rate, one that is too much, ten to narrow it down, nine to measure."""
 CARRIED = 0.98
@@ -228,7 +226,7 @@ def judge(asked: Search, rate: float, samples: Samples, generator: Generator) ->
     due = samples.started_in_window()
     count = int(due.sum())
     failed = int((due & ~good).sum())
-    answered = int((samples.ended_in_window() & good).sum())
+    answered = int(samples.completed().sum())
     against = []
     seen = [f"{answered / window_s:,.0f} requests/s"]
     if not count or answered < CARRIED * count:

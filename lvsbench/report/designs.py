@@ -7,7 +7,7 @@
                       "carried": {MODE: "1000"}, "overloaded": {MODE: "2000" or null},
                       "points": [{"value", "number", "complete", "modes", "carried": {MODE: true},
                                   "reference", "comparisons", "pairwise"}, ...]}
-    "search": null | {"limits", "modes": {MODE: {"rate", "above", "resolved", "confirmed", "probes": [...]}}}
+    "search": null | {"limits", "modes": {MODE: {"rate", "low", "high", "resolved", "probes": [...], "parts": [...]}}}
 
 ``modes``, ``comparisons`` and ``pairwise`` of a point are as in report.json itself, which has those of the point that
 ``headline`` counts.
@@ -15,13 +15,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lvsbench.report import words
+from lvsbench.report.estimates import estimate
 from lvsbench.report.language import apart, msg, say, together
 from lvsbench.report.measured import Measured
-from lvsbench.results import Search
+from lvsbench.results import SHARES, Search
 
 Part = dict[str, Any]
 UNITS = {"rate": msg("requests/s"), "users": msg("users"), "object": "", "real-servers": msg("real servers")}
@@ -92,18 +93,32 @@ def sweep(whole: Measured, at: Callable[[Measured], Part]) -> Part | None:
 
 
 def search(whole: Measured) -> Part | None:
-    """Return what a search found in each mode, with every probe."""
+    """Return what a search found in each mode, with every probe, and what the rate found and parts of it were like."""
     asked = whole.run.asked.search
     if asked is None:
         return None
     modes = {
-        mode: {
-            **found.model_dump(),
-            "confirmed": sum(probe.step == "confirm" and probe.carried for probe in found.probes),
-        }
+        mode: {**found.model_dump(exclude={"above"}), "parts": list(_parts(whole, mode))}
         for mode, found in whole.run.searches.items()
     }
     return {"limits": asked.model_dump(), "modes": modes}
+
+
+def _parts(whole: Measured, mode: str) -> Iterator[Part]:
+    """Yield the share, the offered rate and the numbers of each part of a rate that was measured."""
+    for point, share in enumerate(SHARES):
+        here = whole.at(point)
+        rows = here.trials[here.trials["mode"] == mode] if len(here.trials) else here.trials
+        if len(rows):
+            yield {
+                "share": share,
+                "rate": float(rows["offered_rps"].iloc[0]),
+                "requests": int(rows["requests"].sum()),
+                "errors": int(rows["errors"].sum()),
+                **{
+                    name: estimate(here, mode, name).record() for name in ("latency_p50_s", "latency_p99_s", "cpu_busy")
+                },
+            }
 
 
 def limits(asked: Search) -> str:
@@ -197,6 +212,7 @@ def _of_search(found: Part) -> list[str]:
     said = []
     within = limits(Search.model_validate(found["limits"]))
     for mode, of in found["modes"].items():
+        names = {"mode": words.name(mode), "limits": within, "rate": words.number(of["rate"])}
         if of["rate"] is None:
             said.append(
                 say(
@@ -207,21 +223,24 @@ def _of_search(found: Part) -> list[str]:
                 )
             )
             continue
-        ends = [
-            say("not {rate}", rate=words.number(of["above"]))
-            if of["above"] is not None
-            else say("no limit was met in the trials there were")
-        ]
-        if not of["resolved"]:
-            ends.append(say("the search ended before it was resolved"))
-        said.append(
-            say(
-                "{mode} carried {rate} requests per second with {limits}, confirmed {count} times; {end}.",
-                mode=words.name(mode),
-                rate=words.number(of["rate"]),
-                limits=within,
-                count=of["confirmed"],
-                end=apart(ends),
+        if of["low"] is None:
+            said.append(
+                say("{mode} carried {rate} requests per second with {limits}; an older run, without interval.", **names)
             )
+            continue
+        if of["high"] is None:
+            said.append(
+                say("{mode} carried every rate that was tried with {limits}, the highest {rate} per second.", **names)
+            )
+            continue
+        told = say(
+            "{mode}: at {rate} requests per second ({inside}) half of the trials were within the limits, {limits}",
+            inside=words.span(of["low"], of["high"]),
+            **names,
+        )
+        said.append(
+            say("{sentence}.", sentence=told)
+            if of["resolved"]
+            else say("{clause}; the search ended before it was resolved.", clause=told)
         )
     return said

@@ -137,12 +137,14 @@ class Measured:
     def headline(self) -> Measured:
         """What the modes are compared at, as if that were the whole run.
 
-        Of a sweep the last value at which every mode carried the load (else the first value), of a search what
-        confirmed the rates found; of every other run all of it.
+        Of a sweep the last value at which every mode carried the load (else the first value), of a search four fifths
+        of the rates found, which are the edge itself (in older runs these rates); of every other run all of it.
         """
         if self.run.asked.sweep is not None:
             return self.at(self.headline_point)
-        return self if self.run.asked.search is None else self.at(0)
+        if self.run.asked.search is None:
+            return self
+        return self.at(int((self.trials["point"] == 1).any()))
 
     @property
     def headline_point(self) -> int:

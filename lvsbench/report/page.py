@@ -219,14 +219,28 @@ def _searches(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return, per mode, what a search tried and found."""
     if report["search"] is None:
         return []
-    steps = {"bracket": msg("bracket"), "bisect": msg("bisect"), "confirm": msg("confirm")}
+    # The last two are those of older runs.
+    steps = {"bracket": msg("bracket"), "probe": msg("probe"), "measure": msg("measure"), "bisect": msg("bisect")}
+    steps["confirm"] = msg("confirm")
     return [
         {
             "mode": mode,
             "rate": words.number(of["rate"]),
-            "above": words.number(of["above"]),
-            "confirmed": of["confirmed"],
+            "interval": words.span(of["low"], of["high"]),
             "resolved": of["resolved"],
+            "parts": [
+                {
+                    "share": f"{part['share'] * 100:g} %",
+                    "rate": words.number(part["rate"]),
+                    "p50": words.estimate(part["latency_p50_s"], "s"),
+                    "p99": words.estimate(part["latency_p99_s"], "s")
+                    if part["latency_p99_s"]["needs_s"] is None
+                    else words.why_none(part["latency_p99_s"]),
+                    "busy": words.estimate(part["cpu_busy"], "share"),
+                    "errors": f"{part['errors']:,}",
+                }
+                for part in of["parts"]
+            ],
             "probes": [{**probe, "step": say(steps[probe["step"]])} for probe in of["probes"]],
         }
         for mode, of in report["search"]["modes"].items()

@@ -12,6 +12,7 @@ from lvsbench.results.folder import CPUS, FINDINGS, TIMESERIES, RunFolder, find_
 from lvsbench.results.samples import MIN_BEYOND, Samples, quantile
 from lvsbench.results.types import (
     SCHEMA,
+    SHARES,
     Arm,
     Asked,
     Found,
@@ -34,6 +35,7 @@ __all__ = [
     "FINDINGS",
     "MIN_BEYOND",
     "SCHEMA",
+    "SHARES",
     "TIMESERIES",
     "Arm",
     "Asked",

@@ -48,10 +48,9 @@ class Search(_Stored):
     Attributes:
         p99_s, p999_s, p50_s: what the response time may be at most; None is no limit.
         errors: the share of requests that may fail.
-        resolution: how far apart, relative to the lower one, the highest rate that was carried and the lowest that was
-            not may be in the end.
-        confirmations: how often the rate found must be carried once more.
-        most_trials: of each mode; the search ends there, found or not.
+        resolution: how far the 95 % interval of the rate found may reach to either side, as a share of it.
+        confirmations: how often the rate found, and each part of it, is measured in the end.
+        most_trials: of each mode, until a rate is found; the search ends there, resolved or not.
     """
 
     p50_s: float | None = None
@@ -229,12 +228,19 @@ class Proof(_Stored):
     hops: list[Hop] = Field(default_factory=list)
 
 
+SHARES = (1.0, 0.8, 0.5)
+"""What a search measures in the end: the rate found, and these parts of it."""
+
+
 class Probe(_Stored):
     """One step of a search: a trial at a rate, and whether the rate was carried."""
 
     trial: int
     rate: float
-    step: Literal["bracket", "bisect", "confirm"]
+    step: Literal["bracket", "probe", "measure", "bisect", "confirm"]
+    """The last two are those of runs of schema 1, which looked for a rate that was carried each time."""
+    share: float | None = None
+    """In the step ``measure``: which part of the rate found this is."""
     carried: bool
     why: str
     """What spoke against it, in words; what was seen where nothing did."""
@@ -244,21 +250,28 @@ class Found(_Stored):
     """What a search came to in one mode.
 
     Attributes:
-        rate: the highest rate that was carried, every confirmation included; None where not even the lowest was.
-        above: the lowest rate above it that was not carried; None where the search never met one.
-        resolved: whether the two are as close as asked for.
+        rate: the rate that half of the trials carry; None where nothing was carried. In runs of schema 1 the highest
+            that was carried each time.
+        low, high: its 95 % interval; ``high`` is None where no rate was too much, both are in runs of schema 1.
+        above: of runs of schema 1, the lowest rate that was not carried.
+        resolved: whether the interval is as narrow as asked for.
         probes: every trial of the search, in order.
     """
 
     rate: float | None = None
+    low: float | None = None
+    high: float | None = None
     above: float | None = None
     resolved: bool = False
     probes: list[Probe] = Field(default_factory=list)
 
-    @property
-    def confirmed(self) -> list[int]:
-        """The numbers of the trials at the rate found that carried it."""
-        return [probe.trial for probe in self.probes if probe.carried and probe.rate == self.rate]
+    def at(self, share: float) -> list[int]:
+        """Return the numbers of the trials that measure a part of the rate found."""
+        if self.rate is None:
+            return []
+        if any(probe.step == "measure" for probe in self.probes):
+            return [probe.trial for probe in self.probes if probe.share == share]
+        return [probe.trial for probe in self.probes if share == 1 and probe.carried and probe.rate == self.rate]
 
 
 class Quiet(_Stored):
@@ -334,11 +347,12 @@ class Run(_Stored):
     def point_of(self, trial: Trial) -> int:
         """Return which value of the sweep a trial belongs to; 0 without one.
 
-        In a search 0 is what carried the rate found, at that rate, and -1 everything else.
+        In a search 0 is what was measured at the rate found, 1 and 2 at parts of it (:data:`SHARES`), and -1 what was
+        tried to find it.
         """
         if self.asked.search is not None:
-            found = self.searches.get(trial.mode)
-            return 0 if found is not None and trial.number in found.confirmed else -1
+            found = self.searches.get(trial.mode, Found())
+            return next((point for point, share in enumerate(SHARES) if trial.number in found.at(share)), -1)
         return self.arm(trial.arm).point or 0
 
     def offered(self, trial: Trial) -> float | None:

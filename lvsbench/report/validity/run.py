@@ -75,7 +75,7 @@ def blocks(measured: Measured) -> Judgement:
     """Judge whether there are enough complete blocks for an interval."""
     modes = {arm.name for arm in measured.run.arms}
     if measured.run.searches:
-        return Judgement("blocks", "ok", say("a search: every rate found was confirmed, modes are not compared"))
+        return Judgement("blocks", "ok", say("a search: every rate found has its own interval, modes are not compared"))
     complete = sum(modes <= set(rows["mode"]) for _, rows in measured.trials.groupby("block"))
     count = words.count(complete, msg("1 complete block"), msg("{count} complete blocks"))
     if complete < statistics.MIN_TRIALS:
