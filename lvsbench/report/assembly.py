@@ -19,12 +19,20 @@ from lvsbench.results import SCHEMA, RunFolder
 DIRECTOR = (
     "cpu_s_per_request",
     "cpu_busy",
+    "director_got",
     "guest_busy",
     "softirq",
     "rx_bytes_per_request",
     "tx_bytes_per_request",
     "rx_packets_per_request",
     "tx_packets_per_request",
+    "rx_bps",
+    "tx_bps",
+    "rx_pps",
+    "tx_pps",
+    "connections_per_s",
+    "ipvs_entries",
+    "softnet_dropped",
 )
 
 
@@ -108,12 +116,15 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
         "errors": int(rows["errors"].sum()),
         "error_kinds": measured.error_kinds.get(mode, {}),
         "throughput_rps": estimate(measured, mode, "throughput_rps").record(),
+        "goodput_bps": estimate(measured, mode, "goodput_bps").record(),
         "limit": limits.limit(measured, mode).value,
         "latency_s": _latency(measured, mode, "latency"),
         # A user of a closed loop is never kept waiting by itself: both are the same.
         "service_s": None if not measured.open_loop else _latency(measured, mode, "service"),
         "director": {
             **{name: estimate(measured, mode, name).record() for name in DIRECTOR},
+            "ipvs_bytes": _table_bytes(measured, mode),
+            "cpus": _cpus(measured, mode),
             "cpu_source": None
             if measured.mode_of(mode) is Mode.DIRECT
             else measured.run.cpu_source.get(measured.cluster.director.name),
@@ -130,6 +141,20 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
             "bytes_per_cpu_s": projection.bytes_per_cpu_s(measured.run.asked.body_bytes),
         },
     }
+
+
+def _table_bytes(measured: Measured, mode: str) -> float | None:
+    """Return the memory of IPVS's table at the end of a window: its entries, by the size of the kernel's object."""
+    told = measured.run.environment.get(measured.cluster.director.name, {}).get("ipvs_entry_bytes", "")
+    entries = estimate(measured, mode, "ipvs_entries").value if "ipvs_entries" in measured.trials else None
+    return None if entries is None or not told.isdigit() else entries * int(told)
+
+
+def _cpus(measured: Measured, mode: str) -> list[dict[str, Any]]:
+    """Return for each CPU of a real director how busy it was, of that with softirqs, and what was stolen: shares."""
+    rows = measured.cpus[(measured.cpus["mode"] == mode) & (measured.cpus["node"] == measured.cluster.director.name)]
+    means = rows.groupby("cpu")[["busy", "softirq", "steal"]].mean()
+    return [{"cpu": int(str(cpu)), **{str(k): _or_none(v) for k, v in row.items()}} for cpu, row in means.iterrows()]
 
 
 def _latency(measured: Measured, mode: str, name: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def read(folder: RunFolder) -> Measured:
         failures[trial.number] = _kinds(samples, mine)
         read = {str(node): rows for node, rows in series[series["trial"] == trial.number].groupby("node")}
         place: dict[str, Any] = {"number": trial.number, "block": trial.block, "mode": arm.name, "point": point}
-        counts = _counts(trial, samples, mine)
+        counts = _counts(trial, samples, mine, run.asked.of(arm).body_bytes)
         rows.append(
             {
                 **place,
@@ -129,7 +129,7 @@ def _of_trial(trial: Trial) -> dict[str, object]:
     }
 
 
-def _counts(trial: Trial, samples: Samples, mine: npt.NDArray[np.bool_]) -> dict[str, float]:
+def _counts(trial: Trial, samples: Samples, mine: npt.NDArray[np.bool_], body_bytes: int | None) -> dict[str, float]:
     begin, end = trial.window_s
     completed = int(samples.completed().sum())
     return {
@@ -137,6 +137,7 @@ def _counts(trial: Trial, samples: Samples, mine: npt.NDArray[np.bool_]) -> dict
         "errors": int((samples.error[mine] != 0).sum()),
         "completed": completed,
         "throughput_rps": completed / (end - begin),
+        "goodput_bps": completed * (body_bytes or float("nan")) * 8 / (end - begin),
     }
 
 

@@ -42,7 +42,7 @@ class Measured:
             offered_rps and due_rps (what was asked for, and what random arrivals made of it; NaN in a closed loop),
             begin_s, end_s, cut_s (warm-up that was found inside the asked window), steady (1, 0, or NaN where nobody
             looked), switch_s, requests (started, or due, in the window), errors (how many of them failed),
-            completed (answered well inside the window), throughput_rps (of those),
+            completed (answered well inside the window), throughput_rps and goodput_bps (bits of objects) of those,
             latency_{p50,p90,p99,p999,max}_s, in an open loop service_{...}_s too (the latency less what went by before
             a user was free; NaN in a closed loop); infinite where failed requests are reached, NaN where the window
             has too few; of the director: see :func:`lvsbench.report.counters.of_nodes`; of the generator:

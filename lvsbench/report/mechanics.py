@@ -138,6 +138,8 @@ EFFECTS: Mapping[str, str] = {
     "latency_p50_s": msg("NAT longest: its replies take two ways and wait for the director's CPU"),
     "latency_p99_s": msg("as the median, and more so: a busy director is a queue"),
     "cpu_s_per_request": msg("NAT most: request and reply. TUN a little more than DR: one header more for each packet"),
+    "connections_per_s": msg("as IPVS counts them: one for each request, or for each user that keeps its connection"),
+    "ipvs_entries": msg("also those of connections that have ended: an entry stays for up to two minutes more"),
     "cpu_busy": msg("CPU per request × requests per second"),
     "rx_bytes_per_request": msg("NAT: request and reply. DR and TUN: the request alone"),
     "tx_bytes_per_request": msg("NAT: as in. DR: as in. TUN: 20 B more for each packet"),

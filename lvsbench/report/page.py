@@ -25,6 +25,8 @@ _HERE = Path(__file__).parent
 _ROWS = (
     # heading, where it is in report.json, unit, column of the trials
     (msg("Requests per second"), ("throughput_rps",), "", "throughput_rps"),
+    (msg("New connections per second"), ("director", "connections_per_s"), "", "connections_per_s"),
+    (msg("Objects, bits per second"), ("goodput_bps",), "bit/s", ""),
     (msg("Latency, median"), ("latency_s", "p50"), "s", "latency_p50_s"),
     (msg("Latency, 90 %"), ("latency_s", "p90"), "s", "latency_p90_s"),
     (msg("Latency, 99 %"), ("latency_s", "p99"), "s", "latency_p99_s"),
@@ -35,11 +37,18 @@ _ROWS = (
     (msg("Service time, slowest"), ("service_s", "max"), "s", ""),
     (msg("Director CPU per request"), ("director", "cpu_s_per_request"), "s", "cpu_s_per_request"),
     (msg("Director busy"), ("director", "cpu_busy"), "share", "cpu_busy"),
+    (msg("CPU that the director got of what it wanted"), ("director", "director_got"), "share", ""),
     (msg("Director softirq"), ("director", "softirq"), "share", ""),
     (msg("Bytes in per request"), ("director", "rx_bytes_per_request"), "B", "rx_bytes_per_request"),
     (msg("Bytes out per request"), ("director", "tx_bytes_per_request"), "B", "tx_bytes_per_request"),
     (msg("Packets in per request"), ("director", "rx_packets_per_request"), "", "rx_packets_per_request"),
     (msg("Packets out per request"), ("director", "tx_packets_per_request"), "", "tx_packets_per_request"),
+    (msg("Packets in per second"), ("director", "rx_pps"), "", ""),
+    (msg("Packets out per second"), ("director", "tx_pps"), "", ""),
+    (msg("Bits in per second"), ("director", "rx_bps"), "bit/s", ""),
+    (msg("Bits out per second"), ("director", "tx_bps"), "bit/s", ""),
+    (msg("Entries of IPVS's table"), ("director", "ipvs_entries"), "", "ipvs_entries"),
+    (msg("Packets dropped before the IP stack (softnet)"), ("director", "softnet_dropped"), "", ""),
 )
 _RESPONSE = {
     # In an open loop latency is the response time.
@@ -57,6 +66,9 @@ _CODES = {
     "proof": msg("proof"),
     "errors": msg("errors"),
     "blocks": msg("blocks"),
+    "servers-alike": msg("real servers alike"),
+    "director-share": msg("director’s share of its CPU"),
+    "server-share": msg("real servers’ share of their CPU"),
     "generator-cpu": msg("generator CPU"),
     "generator-share": msg("generator’s share of its CPU"),
     "generator-quota": msg("generator’s CPU quota"),
