@@ -253,13 +253,13 @@ def timeouts(folder: Path, _: int) -> Iterator[Row]:
     """Drop one in a hundred, and one in a thousand, of the requests at one of two real servers."""
     for share in (0.01, 0.001):
         rule = f"INPUT -p tcp --syn --dport 80 -m statistic --mode random --probability {2 * share} -j DROP"
-        on(folder, "rs1", f"iptables -I {rule}")
+        on(folder, "rs1", f"iptables-legacy -I {rule}")
         try:
             load = ("--rate", "400", "--users", "400", "--object", "1k", "--duration", "10", "--warmup", "1")
             status, report = run(folder, "--mode", "dr", "--blocks", "3", *load, "--timeout", str(TIMEOUT_S))
-            dropped = int(on(folder, "rs1", "iptables -nvxL INPUT").splitlines()[2].split()[0])
+            dropped = int(on(folder, "rs1", "iptables-legacy -nvxL INPUT").splitlines()[2].split()[0])
         finally:
-            on(folder, "rs1", f"iptables -D {rule}")
+            on(folder, "rs1", f"iptables-legacy -D {rule}")
         mode = report["modes"]["dr"]
         # The warm-up is an eleventh of the load, and what was dropped there is in no window.
         expected = dropped * 10 / 11

@@ -40,9 +40,9 @@ print("CPU seconds of the director:", run.run.cpu_source.get(run.cluster.directo
 # %% [markdown]
 # ## What one request costs
 #
-# Means over trials with 95 % intervals. All CPU time in the window is in it, softirq too, divided by the requests that
-# ended in the window. An idle director costs something as well, so at a low rate a request looks dearer than it is:
-# compare costs at similar rates.
+# Means over trials with 95 % intervals. All CPU time in the window is in it, softirq too, less what the director uses
+# without load, divided by the requests that were answered in the window. At a low rate a request is dearer all the same:
+# each packet wakes the director, which a busy one is spared. Compare costs at similar rates.
 
 # %%
 ROWS = {
@@ -75,8 +75,8 @@ cpu.FIGURE.draw(axes, frame)
 plt.show()
 
 # %% [markdown]
-# A dot is a trial, the bar ends at their mean, the line below is the 95 % interval. The modes are compared block by
-# block; these are the verdicts:
+# A dot is a trial, the bar ends at their mean, the line below is the 95 % interval. The modes are compared over all
+# trials, a drift over the run taken out; these are the verdicts:
 
 # %%
 pairs = found["comparisons"] + found["pairwise"]
@@ -116,7 +116,8 @@ plt.show()
 
 # %% [markdown]
 # A dot is a trial. A packet here is what the interface counts: with segmentation offload (and in the lab) one of NAT's
-# may be 64 KB long. Dots of all modes on one line through zero would mean that every packet costs the same. Where NAT
+# may be 64 KB long, and how many ACKs a client sends depends on its GRO. Dots of all modes on one line through zero
+# would mean that every packet costs the same. Where NAT
 # lies below that line, its busier director takes several packets at a time and pays less for each; above it, larger
 # packets cost more. The figure does not tell what a packet costs on hardware that cuts segments elsewhere.
 
@@ -149,8 +150,9 @@ plt.show()
 #
 # Mean share of the director's CPUs in the windows: by the source named above, and by the node's own clock ticks. A
 # kernel that samples at ticks is wrong about work in bursts shorter than a tick, either way. On real hosts both columns
-# have the same source.
+# have the same source. The last column is the share of the CPU time it wanted that the director got: where it is less
+# than nearly all, somebody else was on its CPU.
 
 # %%
-shares = {"cpu_busy": "busy, %", "guest_busy": "busy by its own ticks, %", "softirq": "softirq by its own ticks, %"}
+shares = {"cpu_busy": "busy, %", "guest_busy": "busy by its own ticks, %", "director_got": "got of what it wanted, %"}
 run.trials[run.trials["mode"].isin(modes)].groupby("mode")[list(shares)].mean().mul(100).round(1).rename(columns=shares)

@@ -39,9 +39,9 @@ print(f"started {run.run.started:.19} UTC, {len(run.trials)} trials in {len(run.
 # %% [markdown]
 # ## What it says
 #
-# The sentences of the page's verdict box. Every ratio has its 95 % interval over blocks, and every verdict is one of
-# *better*, *worse*, *no practical difference* and *cannot tell*. A run with a veto says why instead: then nothing below
-# may be used.
+# The sentences of the page's verdict box. Every ratio has its 95 % interval. *Better* and *worse* mean surely more than
+# the practical threshold, *slightly better* and *slightly worse* surely different, *no practical difference* surely less
+# than it; *cannot tell* is the rest. A run with a veto says why instead: then nothing below may be used.
 
 # %%
 print(*found["headline"], sep="\n")
@@ -74,8 +74,8 @@ plt.show()
 
 # %% [markdown]
 # A dot is a trial, the bar ends at their mean, the line below it is the 95 % interval of that mean. Whether two modes
-# differ is not read from whether two such lines overlap: the verdicts above compare block by block, which takes out
-# what the machine did to both.
+# differ is not read from whether two such lines overlap: the verdicts above are of one model over all trials, which
+# takes out a drift of the machine.
 
 # %% [markdown]
 # ## In the order in which they were measured
@@ -94,9 +94,9 @@ axes.legend(ncols=len(run.modes))
 plt.show()
 
 # %% [markdown]
-# Every block has each mode once, and blocks come in pairs of opposite order (ABC CBA), so that a machine that slowly
-# changes does so to all modes alike. Dots that climb or fall together are the machine; dots that keep apart are the
-# modes. One dot far from its fellows is no reason to drop it: it is part of how much such a run varies.
+# Every block has each mode once, in an order drawn at random, so that what the machine does favours none of them. Dots
+# that climb or fall together are the machine; dots that keep apart are the modes. One dot far from its fellows is no
+# reason to drop it: it is part of how much such a run varies.
 
 # %% [markdown]
 # ## Inside the trials
@@ -104,24 +104,32 @@ plt.show()
 # %%
 figure, rows = plt.subplots(1, len(run.modes), figsize=(8, 2.6), sharey=True, squeeze=False)
 for axes, mode in zip(rows[0], run.modes, strict=True):
-    for _, trial in run.seconds[run.seconds["mode"] == mode].groupby("number"):
+    for _, trial in run.series[run.series["mode"] == mode].groupby("number"):
         inside = trial[trial["in_window"]]
-        axes.plot(trial["second"] + 0.5, trial["throughput_rps"], color="0.8", linewidth=1)
-        axes.plot(inside["second"] + 0.5, inside["throughput_rps"], ".-", color=drawing.look(mode).colour, linewidth=1)
-    axes.set(title=mode.upper(), xlabel="second of the load")
-rows[0, 0].set(ylabel="requests per second", ylim=(0, run.seconds["throughput_rps"].max() * 1.05))
+        axes.plot(trial["t_s"], trial["throughput_rps"], color="0.8", linewidth=1)
+        axes.plot(inside["t_s"], inside["throughput_rps"], color=drawing.look(mode).colour, linewidth=1)
+    axes.set(title=mode.upper(), xlabel="seconds of load")
+rows[0, 0].set(ylabel="requests per second", ylim=(0, run.series["throughput_rps"].max() * 1.05))
 plt.show()
 
 # %% [markdown]
-# A line is a trial; the coloured part lies wholly inside its window, grey is warm-up or a second that the window cuts.
-# Lines that still climb inside the window mean that the warm-up was too short. Windows of a few seconds, as in the
-# example, can show a broken trial but no slow change: the check `steady` wants windows of at least 5 s.
+# A line is a trial, in twentieths of its window; the coloured part is the window, grey is warm-up. Lines that still
+# climb inside the window mean that the warm-up was too short, a gap that something happened: the check `steady` says so.
 
 # %% [markdown]
 # ## Who answered
 #
-# Requests answered by each real server, all trials together. With equal weights and a round-robin scheduler they should
-# be near to equal; with `keepalive` it is users, not requests, that are spread.
+# Requests answered by each real server, all trials together, and how long half of them took. With equal weights and a
+# round-robin scheduler the counts should be near to equal; with `keepalive` it is users, not requests, that are spread.
 
 # %%
-pd.DataFrame({mode: of["served"] for mode, of in found["modes"].items()}).map(words.number)
+pd.DataFrame(
+    {
+        mode: {
+            row["server"]: f"{row['completed']:,}, {words.quantity(row['p50_s'], 's')}"
+            for row in of["servers"]
+            if row["server"]
+        }
+        for mode, of in found["modes"].items()
+    }
+)

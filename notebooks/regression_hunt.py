@@ -16,7 +16,8 @@
 #
 # Runs of the same experiment, oldest first: which of them differ from the one before, in what, and how surely? Runs
 # that are different experiments (another kernel, object, topology) are refused; `ALLOW` names the difference you mean.
-# `lvsbench compare BEFORE AFTER` does this for two runs, and ends with status 1 if something became worse.
+# `lvsbench compare A1 A2 A3 -- B1 B2 B3` does this for several runs of each side, and ends with status 1 if something
+# became worse.
 
 # %%
 from itertools import pairwise
@@ -28,13 +29,14 @@ import pandas as pd
 
 from lvsbench import report
 from lvsbench.report import drawing
-from lvsbench.results import find_run
+from lvsbench.results import Boots, find_run
 
 plt.style.use("lvsbench.mplstyle")
 RUNS = ["example", "example-later"]  # oldest first
 ALLOW = []  # for example ["kernel"]
 
-folders = {name: find_run(name, Path("../reports")) for name in RUNS}
+OUT = Path("../reports")
+folders = {name: find_run(name, OUT) for name in RUNS}
 runs = {name: report.read(folder) for name, folder in folders.items()}
 for name, run in runs.items():
     print(f"{name:15} {run.run.started:.19}  {run.run.command}")
@@ -42,26 +44,27 @@ for name, run in runs.items():
 # %% [markdown]
 # ## What changed
 #
-# Every mode that both runs have, in every metric. Two runs share no blocks, so the interval is Welch's over trials, and
-# whatever else changed on the machine in between is in the difference too.
+# Every mode that both runs have, in every metric. Equal runs differ from boot to boot, and one run a side cannot tell
+# that from a change: the interval is as wide as runs of this rig come out apart (`boots.json`, measured once with
+# `benchmarks/rig.py boots`). Whatever else changed on the machine in between is in the difference too.
 
 # %%
 compared = {
-    f"{before} → {after}": report.comparison.compare(folders[before], folders[after], ALLOW)
+    f"{before} → {after}": report.comparison.compare([folders[before]], [folders[after]], ALLOW, Boots.load(OUT))
     for before, after in pairwise(RUNS)
 }
 verdicts = pd.DataFrame(
     [{"runs": runs_, **row} for runs_, found in compared.items() for row in report.comparison.rows(found)]
 )
-verdicts[verdicts["verdict"].isin(["better", "worse"])].set_index(["runs", "mode"])
+verdicts[verdicts["verdict"].str.contains("better|worse")].set_index(["runs", "mode"])
 
 # %%
 for runs_, found in compared.items():
     print(runs_, *found["vetoes"], *found["sentences"], sep="\n  ")
 
 # %% [markdown]
-# The table has the metrics with a verdict *better* or *worse* alone. What is missing from it is not "the same": it may
-# be *no practical difference* or *cannot tell*, and the figure tells which.
+# The table has the metrics with a verdict *better* or *worse* alone, if only slightly. What is missing from it is not
+# "the same": it may be *no practical difference* or *cannot tell*, and the figure tells which.
 
 # %%
 METRICS = {
@@ -94,10 +97,10 @@ for runs_, found in compared.items():
 
 # %% [markdown]
 # A point is the ratio of the two runs, the line its 95 % interval; inside the grey band a difference does not matter in
-# practice (5 % for CPU, 3 % for the rest). *Cannot tell* is no verdict of innocence: more blocks make the line shorter.
+# practice (5 % for CPU, 3 % for the rest). *Cannot tell* is no verdict of innocence: more runs make the line shorter.
 # `DIRECT` goes past the director, so it is the alibi: where it moved too, the machine, the real servers or the
-# generator changed, and the director is not to blame for that part. With many runs and metrics some verdict will be
-# wrong by chance: the correction is over the modes of one comparison, not over all runs.
+# generator changed, and the director is not to blame for that part. With many runs some verdict will be wrong by chance:
+# the correction is over all comparisons of two sides, not over all runs.
 
 # %% [markdown]
 # ## The trials of every run
@@ -121,7 +124,7 @@ drawing.log_ticks(axes, "y")
 plt.show()
 
 # %% [markdown]
-# A step between runs that is larger than the spread inside them is worth a look; one that is not is the rig's noise.
+# A step between runs that is larger than the spread inside them, and than that between boots, is worth a look.
 # The figure shows *when* something changed. What it was has to be looked for between the last good run and the first
 # bad one, and proven by taking it back and measuring again. In the example it was a capture that somebody forgot on the
 # director: `tcpdump`, printing every packet (`reports/example.py`).

@@ -50,8 +50,8 @@ latency.FIGURE.draw(axes, closed.curves)
 plt.show()
 
 # %% [markdown]
-# Each step to the right is ten times rarer. A line is all requests of a mode, the band the range over its trials, and a
-# line ends where fewer than ten requests lie beyond. With a fixed number of users latency and throughput are one thing
+# Each step to the right is ten times rarer. A line is the mean of a mode's trials, the band their range, and a line ends
+# where not every trial has ten requests beyond. With a fixed number of users latency and throughput are one thing
 # seen from two sides (users = throughput times mean latency): the mode that carries more has the shorter latency, and
 # this figure must not be counted as a second proof. Nor does it say what users wait for who come when they want to.
 
@@ -66,9 +66,9 @@ found = report.assemble(opened)
 
 
 def told(estimate):
-    """Write an estimate with its interval, both in one unit."""
+    """Write an estimate with its interval, both in one unit; or why there is none."""
     if estimate["value"] is None:
-        return words.NONE
+        return words.why_none(estimate) or words.NONE
     scale, name = words.scale_of(estimate["value"], "s")
     inside = words.span(estimate["low"], estimate["high"], scale)
     return f"{words.number(estimate['value'] / scale)} {name}" + (f" ({inside})" if inside else "")
