@@ -108,4 +108,5 @@ def odd(measured: Measured) -> list[Odd]:
                 continue
             if abs(mean.value) >= np.log1p(APART):
                 found.append((abs(mean.value), Odd(mode, name, float(mine.mean()), float(others.mean()))))
-    return [each for _, each in sorted(found, key=lambda pair: -pair[0])]
+    # Of two servers each differs as much from the other: the slower one first.
+    return [each for _, each in sorted(found, key=lambda pair: (-round(pair[0], 9), pair[1].mine_s < pair[1].others_s))]
