@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -191,10 +192,25 @@ def _first(report: dict[str, Any]) -> str:
 
 
 def _at_load(act: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a listener that calls ``act`` with each line that says that a load begins."""
+    """Return a listener that calls ``act`` with each line that says that a load is about to begin."""
 
     def hear(line: str) -> None:
         if line.rstrip().endswith(": load"):
+            act(line)
+
+    return hear
+
+
+def _under_load(act: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a listener that calls ``act`` once in each trial, a second after its load began: at the first tick."""
+    waiting = False
+
+    def hear(line: str) -> None:
+        nonlocal waiting
+        if line.rstrip().endswith(": load"):
+            waiting = True
+        elif waiting and re.search(r": [\d,]+/s", line):
+            waiting = False
             act(line)
 
     return hear
@@ -275,18 +291,18 @@ def timeouts(folder: Path, _: int) -> Iterator[Row]:
 
 
 def silent(folder: Path, _: int) -> Iterator[Row]:
-    """Have one real server fall silent in the middle of each window."""
+    """Have one real server fall silent in the middle of each window, until the trial is over."""
 
     def act(_: str) -> None:
-        _later(4.5, folder, "rs2", "pkill -STOP nginx; sleep 4; pkill -CONT nginx")
+        _later(4.0, folder, "rs2", "pkill -STOP nginx; sleep 9; pkill -CONT nginx")
 
-    load = ("--object", "1k", "--connections", "keepalive", "--duration", "6", "--warmup", "2", "--timeout", "1")
-    status, report = run(folder, "--mode", "dr", "--blocks", "3", *load, hear=_at_load(act))
+    load = ("--object", "1k", "--connections", "keepalive", "--duration", "10", "--warmup", "2", "--timeout", "1")
+    status, report = run(folder, "--mode", "dr", "--blocks", "3", *load, hear=_under_load(act))
     errors, steady = item(report, "errors"), item(report, "steady")
-    said = f"status {status}; {_first(report)} {errors['text']}. {steady['text']}"
-    whole = all(trial["cut_s"] < 2 and trial["requests"] > 0 for trial in report["trials"])
-    right = status == 4 and errors["verdict"] == "error" and steady["verdict"] != "ok" and whole
-    yield Row("rs2 silent from the middle of each window", said, right)
+    said = f"status {status}; {errors['text']}. {steady['text']}"
+    whole = all(trial["cut_s"] < 3 and trial["requests"] > 0 for trial in report["trials"])
+    right = status == 4 and errors["verdict"] == "error" and steady["verdict"] == "warning" and whole
+    yield Row("rs2 silent from the middle of each window", said, right and "failed" in _first(report))
 
 
 def stall(folder: Path, _: int) -> Iterator[Row]:
@@ -294,10 +310,10 @@ def stall(folder: Path, _: int) -> Iterator[Row]:
 
     def act(_: str) -> None:
         for node in ("rs1", "rs2"):
-            _later(4.0, folder, node, "pkill -STOP nginx; sleep 1; pkill -CONT nginx")
+            _later(3.0, folder, node, "pkill -STOP nginx; sleep 1; pkill -CONT nginx")
 
     options = ("--mode", "dr", "--blocks", "1", "--duration", "8", "--object", "4k", "--rate", "300", "--users", "8")
-    status, report = run(folder, *options, hear=_at_load(act))
+    status, report = run(folder, *options, hear=_under_load(act))
     mode = report["modes"]["dr"]
     response, service = (mode[name]["p99"]["value"] for name in ("latency_s", "service_s"))
     steady = item(report, "steady")
@@ -360,7 +376,7 @@ def slower(folder: Path, _: int) -> Iterator[Row]:
     """Move one of two real servers 2 ms away."""
     on(folder, "rs2", "tc qdisc replace dev eth0 root netem limit 10000 delay 2ms")
     try:
-        load = ("--rate", "200", "--object", "1k", "--duration", "5", "--warmup", "1")
+        load = ("--rate", "200", "--object", "1k", "--connections", "keepalive", "--duration", "5", "--warmup", "1")
         status, report = run(folder, "--mode", "dr", "--blocks", "3", *load)
     finally:
         on(folder, "rs2", "tc qdisc del dev eth0 root")
@@ -368,8 +384,7 @@ def slower(folder: Path, _: int) -> Iterator[Row]:
     medians = {each["server"]: each["p50_s"] for each in report["modes"]["dr"]["servers"] if each["server"]}
     apart_ms = (medians["rs2"] - medians["rs1"]) * 1e3
     said = f"status {status}; {alike['text']} ({apart_ms:.2f} ms apart)"
-    # A connection of its own for each request: its handshake and its request take the way twice.
-    right = alike["verdict"] == "warning" and alike["text"].startswith("rs2") and 1.8 <= apart_ms <= 5
+    right = alike["verdict"] == "warning" and alike["text"].startswith("rs2 answers slower") and 1.6 <= apart_ms <= 3
     yield Row("rs2 is 2 ms farther away", said, right)
 
 

@@ -135,10 +135,18 @@ def _counts(trial: Trial, samples: Samples, mine: npt.NDArray[np.bool_], body_by
     return {
         "requests": int(mine.sum()),
         "errors": int((samples.error[mine] != 0).sum()),
+        "failed_time": _failed_time(samples, mine),
         "completed": completed,
         "throughput_rps": completed / (end - begin),
         "goodput_bps": completed * (body_bytes or float("nan")) * 8 / (end - begin),
     }
+
+
+def _failed_time(samples: Samples, mine: npt.NDArray[np.bool_]) -> float:
+    """Return how much of the time that users waited for the trial's requests went to those that failed: a share."""
+    took_us = samples.latency_us[mine].astype(np.float64)
+    whole_us = float(took_us.sum())
+    return float(took_us[samples.error[mine] != 0].sum()) / whole_us if whole_us else 0.0
 
 
 def _percentiles(name: str, ascending: Floats) -> dict[str, float]:

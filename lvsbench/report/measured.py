@@ -41,7 +41,8 @@ class Measured:
             (which value of the sweep; 0 without one; in a search see :meth:`lvsbench.results.Run.point_of`),
             offered_rps and due_rps (what was asked for, and what random arrivals made of it; NaN in a closed loop),
             begin_s, end_s, cut_s (warm-up that was found inside the asked window), steady (1, 0, or NaN where nobody
-            looked), switch_s, requests (started, or due, in the window), errors (how many of them failed),
+            looked), switch_s, requests (started, or due, in the window), errors (how many of them failed), failed_time
+            (the share of the time that was waited for them which went to those that failed),
             completed (answered well inside the window), throughput_rps and goodput_bps (bits of objects) of those,
             latency_{p50,p90,p99,p999,max}_s, in an open loop service_{...}_s too (the latency less what went by before
             a user was free; NaN in a closed loop); infinite where failed requests are reached, NaN where the window
