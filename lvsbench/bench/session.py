@@ -81,10 +81,11 @@ class Session:
             link.mac: (name, link.interface) for name, state in before.items() for link in state.links if link.mac
         }
         client = self._cluster.client
+        lab = [node.process for node in self._cluster.nodes.values() if node.process is not None]
         try:
             with (
                 Agent(self._shells[client.name], client.interpreter) as self._agent,
-                Sampler(self._shells, sampled(self._cluster)) as self._sampler,
+                Sampler(self._shells, sampled(self._cluster), lab) as self._sampler,
             ):
                 self._measure_blocks() if self._record.asked.search is None else self._search_all()
         except KeyboardInterrupt:

@@ -210,6 +210,43 @@ class Waiting:
         return self.total_s
 
 
+class Others:
+    """Adds up what CPUs of this machine did for others than some processes, over looks at both.
+
+    Args:
+        own: the processes that are no others, all their descendants included.
+        proc: where procfs is mounted.
+    """
+
+    def __init__(self, own: Collection[int], proc: Path = PROC) -> None:
+        self._own = own
+        self._proc = proc
+        self._times: Mapping[int, Times] = {}
+        self._ran: Mapping[int, tuple[int, float]] = {}
+        self._raw_s: dict[int, float] = {}
+        self._total_s: dict[int, float] = {}
+
+    def look(self, times: Mapping[int, Times]) -> Mapping[int, float]:
+        """Return by CPU the seconds that it was busy with others, or taken by a hypervisor, since the first look.
+
+        Since the kernel counts its busy time in ticks of 10 ms, and that of processes in nanoseconds, the difference
+        of both can go back by a tick; what is returned does not.
+        """
+        ran = _ran_on(self._own, self._proc)
+        own_s = dict.fromkeys(times, 0.0)
+        for thread, (cpu, ran_s) in ran.items():
+            before_s = self._ran[thread][1] if thread in self._ran else ran_s if not self._times else 0.0
+            if cpu in own_s:
+                own_s[cpu] += max(0.0, ran_s - before_s)
+        for cpu, now in times.items():
+            before = self._times.get(cpu, now)
+            used_s = now.busy_s - before.busy_s + now.steal_s - before.steal_s
+            self._raw_s[cpu] = self._raw_s.get(cpu, 0.0) + used_s - own_s[cpu]
+            self._total_s[cpu] = max(self._total_s.get(cpu, 0.0), self._raw_s[cpu])
+        self._times, self._ran = times, ran
+        return self._total_s
+
+
 def busy_with_others(
     cpus: Collection[int], own: Collection[int], over_s: float = OVER_S, proc: Path = PROC
 ) -> dict[int, float]:
@@ -224,19 +261,12 @@ def busy_with_others(
     Returns:
         by CPU a number from 0 to 1; a CPU that the kernel says nothing of is left out.
     """
-    began_s, before, own_before = time.monotonic(), parse_cpus((proc / "stat").read_text()), _ran_on(own, proc)
+    others, began_s = Others(own, proc), time.monotonic()
+    others.look(parse_cpus((proc / "stat").read_text()))
     time.sleep(over_s)
+    used_s = others.look(parse_cpus((proc / "stat").read_text()))
     elapsed_s = time.monotonic() - began_s
-    after, own_after = parse_cpus((proc / "stat").read_text()), _ran_on(own, proc)
-    ours = dict.fromkeys(cpus, 0.0)
-    for thread, (cpu, ran_s) in own_after.items():
-        if cpu in ours:
-            ours[cpu] += ran_s - own_before.get(thread, (cpu, 0.0))[1]
-    found = {}
-    for cpu in sorted(ours.keys() & before.keys() & after.keys()):
-        used_s = after[cpu].busy_s - before[cpu].busy_s + after[cpu].steal_s - before[cpu].steal_s
-        found[cpu] = round(min(1.0, max(0.0, (used_s - ours[cpu]) / elapsed_s)), 3)
-    return found
+    return {cpu: round(min(1.0, used_s[cpu] / elapsed_s), 3) for cpu in sorted(used_s.keys() & set(cpus))}
 
 
 def _ran_on(processes: Collection[int], proc: Path) -> dict[int, tuple[int, float]]:

@@ -68,6 +68,8 @@ class Reading:
         ipvs: counters of all services of the node; None without IPVS.
         cpu_wait_s: seconds in which it was ready to run and had no CPU. Lab: this machine's run queues, and what a
             hypervisor took of the node's CPU. Host: what a hypervisor took (steal).
+        others_s: seconds that its CPU was busy with what is not of the lab, or taken by a hypervisor, since the run
+            began; None of a host.
         pressure_s: seconds in which some task of a host had to wait for a CPU; None where the kernel does not tell.
         retransmits: TCP segments that it sent once more; None of a director, which ends no connection.
         softnet_dropped, softnet_squeezed: packets dropped, and rounds cut short, on their way into the IP stack.
@@ -86,6 +88,7 @@ class Reading:
     tx_packets: int
     ipvs: Counters | None
     cpu_wait_s: float | None = None
+    others_s: float | None = None
     pressure_s: float | None = None
     retransmits: int | None = None
     softnet_dropped: int | None = None
@@ -107,6 +110,7 @@ class Reading:
             "rx_packets": self.rx_packets,
             "tx_packets": self.tx_packets,
             "cpu_wait_s": None if self.cpu_wait_s is None else round(self.cpu_wait_s, 9),
+            "others_s": None if self.others_s is None else round(self.others_s, 3),
             "pressure_s": self.pressure_s,
             "retransmits": self.retransmits,
             "softnet_dropped": self.softnet_dropped,
@@ -139,6 +143,15 @@ class Reading:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What this machine says of a node of the lab: seconds used, waited, and used by others on the node's CPU."""
+
+    cpu_s: float
+    wait_s: float
+    others_s: float | None
+
+
 def cpu_source(node: Node) -> str:
     """Say where a node's ``cpu_s`` comes from."""
     if node.process is not None:
@@ -152,11 +165,19 @@ class Sampler:
     Args:
         shells: the shells of the nodes to read.
         nodes: those nodes, each with the interface whose counters are wanted.
+        lab: the processes of all nodes of the lab; with this one and its children all that belongs on their CPUs.
         proc: where procfs of this machine is mounted.
     """
 
-    def __init__(self, shells: Mapping[str, Shell], nodes: Sequence[tuple[Node, str]], proc: Path = cpu.PROC) -> None:
+    def __init__(
+        self,
+        shells: Mapping[str, Shell],
+        nodes: Sequence[tuple[Node, str]],
+        lab: Collection[int] = (),
+        proc: Path = cpu.PROC,
+    ) -> None:
         self._nodes = nodes
+        self._others = cpu.Others({*lab, os.getpid()}, proc)
         self._proc = proc
         self._waiting = {node.name: cpu.Waiting() for node, _ in nodes if node.process is not None}
         self._processes: dict[str, Process] = {node.name: shells[node.name].start(SCRIPT) for node, _ in nodes}
@@ -229,20 +250,21 @@ class Sampler:
             for node, interface in self._nodes
         ]
 
-    def _look_from_outside(self) -> dict[str, tuple[float, float]]:
-        """Return for each node of the lab the CPU seconds that it used, and those that it waited."""
-        stat = (self._proc / "stat").read_text()
-        times = cpu.parse_cpus(stat)
+    def _look_from_outside(self) -> dict[str, _Outside]:
+        """Return for each node of the lab what this machine says of it."""
+        times = cpu.parse_cpus((self._proc / "stat").read_text())
+        others_s = self._others.look(times)
         found = {}
         for node, _ in self._nodes:
             if node.process is not None:
                 tree = cpu.process_tree(node.name, node.process, self._proc)
-                pinned = [times[number] for number in _affinity(node) if number in times]
-                found[node.name] = (tree.ran_s, self._waiting[node.name].look(tree, pinned))
+                pinned = _affinity(node) & times.keys()
+                wait_s = self._waiting[node.name].look(tree, [times[number] for number in pinned])
+                found[node.name] = _Outside(tree.ran_s, wait_s, sum(others_s[number] for number in pinned))
         return found
 
     def _receive(
-        self, node: Node, interface: str, names: Sequence[str], asked_s: float, outside: tuple[float, float] | None
+        self, node: Node, interface: str, names: Sequence[str], asked_s: float, outside: _Outside | None
     ) -> Reading:
         text = dict.fromkeys((STAT, DEVICES, SOFTNET, IPVS, TABLE, SNMP, PRESSURE), "")
         text |= {name: self._section(node.name) for name in names}
@@ -258,11 +280,11 @@ class Sampler:
         nic = interfaces.get(interface)
         if nic is None:
             raise NodeLost(node.name, f"has no interface {interface} any more", command=counters.COMMAND)
-        cpu_s, wait_s = (times.busy_s, times.steal_s) if outside is None else outside
+        seen = outside or _Outside(times.busy_s, times.steal_s, None)
         return Reading(
             node=node.name,
             at_s=at_s,
-            cpu_s=cpu_s,
+            cpu_s=seen.cpu_s,
             guest_busy_s=times.busy_s,
             guest_softirq_s=times.softirq_s,
             rx_bytes=nic.rx_bytes,
@@ -270,7 +292,8 @@ class Sampler:
             rx_packets=nic.rx_packets,
             tx_packets=nic.tx_packets,
             ipvs=totals,
-            cpu_wait_s=wait_s,
+            cpu_wait_s=seen.wait_s,
+            others_s=seen.others_s,
             pressure_s=pressure_s,
             retransmits=stack.get("TcpRetransSegs"),
             softnet_dropped=stack.get("SoftnetDropped"),

@@ -85,12 +85,14 @@ def of_nodes(
     cpus = cpu_count(run, name)
     got = {server: share_got(growth(server, "cpu_s"), growth(server, "cpu_wait_s")) for server in servers}
     known = [share for share in got.values() if np.isfinite(share)]
+    others = [share for server in servers if np.isfinite(share := growth(server, "others_s") / window_s)]
     per_request = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "ipvs_in_bytes", "ipvs_out_bytes")
     return {
         "cpu_s_per_request": float("nan") if unused else above_idle(name) / requests,
         "cpu_busy": director["cpu_s"] / window_s / cpus,
         "director_wait": director["cpu_wait_s"] / window_s / cpus,
         "director_got": share_got(director["cpu_s"], director["cpu_wait_s"]),
+        "director_others": director["others_s"] / window_s,
         "director_pressure": director["pressure_s"] / window_s,
         "guest_busy": director["guest_busy_s"] / window_s / cpus,
         # A kernel with tick accounting, as a lab node's is, does not know how long its softirqs took.
@@ -104,6 +106,7 @@ def of_nodes(
         "connections_per_s": director["ipvs_connections"] / window_s,
         "server_got": min(known, default=float("nan")),
         **{f"got_{server}": share for server, share in got.items()},
+        "server_others": max(others, default=float("nan")),
         "rs_retransmits": total(servers, "retransmits"),
         "rs_cpu_s_per_request": sum(map(above_idle, servers)) / requests,
         "rs_tx_bytes_per_request": total(servers, "tx_bytes") / requests,

@@ -37,6 +37,7 @@ TIMESERIES = (
     "ipvs_out_bytes",
     # Older runs have none of what follows; a cell is empty where the kernel does not tell.
     "cpu_wait_s",  # seconds ready to run without a CPU, so far; lab: run queues and steal of its CPU, hosts: steal
+    "others_s",  # lab: seconds that the node's CPU went to what is not of the lab, or to a hypervisor, so far
     "pressure_s",  # of hosts: seconds in which some task had to wait for a CPU (PSI)
     "retransmits",  # TCP segments sent once more, so far; not of the director
     "softnet_dropped",  # packets dropped before the IP stack, over all CPUs, so far

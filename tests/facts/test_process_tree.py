@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lvsbench.errors import NodeLost
-from lvsbench.facts.cpu import Times, Tree, Waiting, busy_with_others, process_tree
+from lvsbench.facts.cpu import Others, Times, Tree, Waiting, busy_with_others, process_tree
 
 WORK = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass\n"
 CHILD = WORK + "print('ready', flush=True)\ninput()"
@@ -140,3 +140,20 @@ def test_stolen_time_is_other_work(tmp_path: Path) -> None:
     timer.join()
     assert 0.3 < found[0] <= 0.5
     assert found[1] == 0
+
+
+def test_others_do_not_give_back_what_they_used() -> None:
+    """Where ticks say less than nanoseconds for a moment, what others used stays, and what follows makes up for it."""
+    others = Others([])
+    assert others.look({0: times(10)}) == {0: 0}
+    assert others.look({0: times(11, 0.5)})[0] == pytest.approx(1.5)
+    others._raw_s[0] -= 0.25  # as if own work were seen late
+    assert others.look({0: times(11, 0.5)})[0] == pytest.approx(1.5)
+    assert others.look({0: times(12, 0.5)})[0] == pytest.approx(2.25)
+
+
+def test_what_was_used_before_the_first_look_does_not_count() -> None:
+    """A process that ran for long before is no less of a burden than one that begins now: only growth counts."""
+    others, cpu = Others([os.getpid()]), min(os.sched_getaffinity(0))
+    others.look({cpu: times(10)})
+    assert others.look({cpu: times(12)})[cpu] == pytest.approx(2, abs=0.3)

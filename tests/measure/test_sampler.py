@@ -103,7 +103,7 @@ def test_a_host_is_read_by_its_own_accounting() -> None:
     director, server = rig.sampler.read()
     assert (director.cpu_s, director.cpu_wait_s, director.pressure_s) == (1.75, 0.4, 2.5)
     assert (director.softnet_dropped, director.softnet_squeezed) == (3, 3)
-    assert (director.retransmits, server.retransmits) == (None, 42)
+    assert (director.retransmits, server.retransmits, server.others_s) == (None, 42, None)
     assert (director.ipvs_entries, server.ipvs) == (None, None)
     assert director.ipvs is not None
     assert director.ipvs.connections == 2
@@ -125,6 +125,9 @@ def test_a_node_of_the_lab_is_read_from_outside() -> None:
     assert before.cpu_wait_s is not None
     assert after.cpu_wait_s is not None
     assert after.cpu_wait_s >= before.cpu_wait_s >= 0
+    assert before.others_s is not None
+    assert after.others_s is not None
+    assert after.others_s >= before.others_s >= 0
     assert (after.cpus, after.pressure_s) == ({}, None)
     assert all(PRESSURE not in asked for process in rig.processes.values() for asked in process.asked)
 

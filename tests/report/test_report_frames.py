@@ -11,7 +11,7 @@ import synthetic
 
 from lvsbench.errors import ResultsError
 from lvsbench.report import counters, frames, validity
-from lvsbench.results import quantile
+from lvsbench.results import Quiet, quantile
 
 
 def raw(folder, trial):
@@ -128,6 +128,125 @@ def test_growth_is_linear_between_readings():
 def test_growth_that_would_be_guessed_is_not_given(t, counter):
     """A counter that went back, or was not read around the window, gives no number."""
     assert math.isnan(counters.grown(np.array(t), np.array(counter), 0.0, 1.0))
+
+
+def with_columns(folder, of_row):
+    """Write more columns into the series of a run: what ``of_row`` returns for each row."""
+    path = folder.path / "timeseries.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | of_row(row) for row in rows)
+
+
+def test_who_waited_for_a_cpu(tmp_path):
+    """A node got of its CPU what it used of used and waited; the worst server is named by its share."""
+    folder = synthetic.make(tmp_path, requests=1_000, modes=("dr", "direct"), blocks=1, warmup_s=1.0)
+    rates = {"director": 0.25, "rs1": 0.0, "rs2": 3.0, "client": 1.0}
+    with_columns(
+        folder,
+        lambda row: {
+            "cpu_s": 5 + 0.5 * float(row["t_s"]),
+            "cpu_wait_s": 7 + rates[row["node"]] * float(row["t_s"]),
+            "others_s": 1 + 0.125 * float(row["t_s"]) if row["node"] != "rs1" else 1,
+            "retransmits": 100 + 4 * float(row["t_s"]) if row["node"].startswith("rs") else "",
+        },
+    )
+    dr, direct = frames.read(folder).trials.to_dict("records")
+    assert dr["director_wait"] == pytest.approx(0.25)
+    assert dr["director_got"] == pytest.approx(0.5 / 0.75)
+    assert (dr["got_rs1"], dr["got_rs2"], dr["server_got"]) == pytest.approx((1.0, 0.5 / 3.5, 0.5 / 3.5))
+    assert (dr["director_others"], dr["server_others"]) == pytest.approx((0.125, 0.125))
+    assert dr["rs_retransmits"] == pytest.approx(2 * 4 * 10)
+    assert math.isnan(direct["director_got"])
+    assert direct["server_got"] == pytest.approx(0.5 / 3.5)
+    waits = frames.read(folder).readings.groupby("node")[["cpu_wait", "retransmits_per_s"]].median()
+    assert waits.loc["rs2", "cpu_wait"] == pytest.approx(3.0, rel=1e-6)
+    assert waits.loc["rs1", "retransmits_per_s"] == pytest.approx(4.0, rel=1e-6)
+
+
+def test_a_run_that_did_not_look_knows_of_no_waiting(tmp_path):
+    """In the series of an older run the columns are missing: nobody waited is not what that says."""
+    folder = synthetic.make(tmp_path, requests=300, modes=("dr",), blocks=1)
+    path = folder.path / "timeseries.csv"
+    old = len(path.read_text().splitlines()[0].split(",")) - 7
+    path.write_text("\n".join(",".join(line.split(",")[:old]) for line in path.read_text().splitlines()) + "\n")
+    assert path.read_text().splitlines()[0].endswith("ipvs_out_bytes")
+    row = frames.read(folder).trials.iloc[0]
+    for column in ("director_wait", "director_got", "server_got", "got_rs1", "rs_retransmits", "ipvs_entries"):
+        assert math.isnan(row[column])
+    assert row["cpu_s_per_request"] > 0
+    assert frames.read(folder).readings["cpu_wait"].isna().all()
+
+
+def test_what_a_node_uses_without_load_is_no_requests_cost(tmp_path):
+    """The mean idle rate, times the window, is taken off the CPU of requests; busy stays the whole of it."""
+    folder = synthetic.make(tmp_path, requests=1_000, modes=("dr",), blocks=2)
+    run, before = folder.load(), frames.read(folder).trials
+    run.quiet = [
+        Quiet(block=1, over_s=2.0, cpu_s={"director": 0.004, "rs1": 0.0, "rs2": 0.002}),
+        Quiet(block=2, over_s=2.0, cpu_s={"director": 0.012, "rs1": 0.0, "rs2": 0.002}),
+    ]
+    folder.save(run)
+    after = frames.read(folder).trials
+    assert run.quiet == folder.load().quiet
+    window_s = after["end_s"] - after["begin_s"]
+    saved = (before["cpu_s_per_request"] - after["cpu_s_per_request"]) * after["successes"] / window_s
+    assert saved.to_numpy() == pytest.approx(0.004)
+    saved = (before["rs_cpu_s_per_request"] - after["rs_cpu_s_per_request"]) * after["successes"] / window_s
+    assert saved.to_numpy() == pytest.approx(0.001)
+    assert (after["cpu_busy"] == before["cpu_busy"]).all()
+    run.quiet = [Quiet(block=1, over_s=1.0, cpu_s={"director": 5.0})]
+    folder.save(run)
+    assert (frames.read(folder).trials["cpu_s_per_request"] == 0).all()
+
+
+def test_entries_of_the_table_are_those_at_the_windows_end(tmp_path):
+    """They are no counter: what counts is the last look at them, not growth, and no look is no number."""
+    folder = synthetic.make(tmp_path, requests=300, modes=("dr",), blocks=1, warmup_s=1.0, window_s=5.0)
+    assert math.isnan(frames.read(folder).trials.iloc[0]["ipvs_entries"])
+    known = {2: 90, 12: 40}
+    counted = iter(range(1000))
+    with_columns(
+        folder, lambda row: {"ipvs_entries": known.get(next(counted), "") if row["node"] == "director" else ""}
+    )
+    assert frames.read(folder).trials.iloc[0]["ipvs_entries"] == 40
+
+
+def test_softirq_is_a_hosts(tmp_path):
+    """A lab node's kernel does not know how long its softirqs took, and nothing is said; a host's does."""
+    folder = synthetic.make(tmp_path, requests=300, modes=("dr",), blocks=1)
+    assert math.isnan(frames.read(folder).trials.iloc[0]["softirq"])
+    folder.save(folder.load().model_copy(update={"cpu_plan": {}}))
+    assert frames.read(folder).trials.iloc[0]["softirq"] > 0
+
+
+def test_single_cpus_of_hosts(tmp_path):
+    """Each CPU's shares are those of the window; an unfinished line is dropped, a trial unknown to the run too."""
+    folder = synthetic.make(tmp_path, requests=300, modes=("nat", "dr"), blocks=1, warmup_s=1.0, window_s=2.0)
+    run = folder.load()
+    assert counters.cpus(folder, run).empty
+    folder.append_cpus(
+        {
+            "trial": trial, "node": "director", "t_s": t, "cpu": cpu,
+            "busy_s": 9 + 0.5 * t, "softirq_s": 3 + 0.25 * t * cpu, "steal_s": 1.0,
+        }
+        for trial in (1, 2, 99) for t in (0.0, 1.0, 2.0, 3.0) for cpu in (0, 1)
+    )  # fmt: skip
+    with (folder.path / "cpus.csv").open("a") as file:
+        file.write("2,director,4.0,1,1")
+    found = counters.cpus(folder, run)
+    assert list(found[["number", "mode", "node", "cpu"]].itertuples(index=False, name=None)) == [
+        (1, "nat", "director", 0), (1, "nat", "director", 1), (2, "dr", "director", 0), (2, "dr", "director", 1),
+    ]  # fmt: skip
+    assert found["busy"].to_numpy() == pytest.approx(0.5)
+    assert found["softirq"].to_numpy() == pytest.approx([0, 0.25] * 2)
+    assert found["steal"].to_numpy() == pytest.approx(0)
+    (folder.path / "cpus.csv").write_text("trial,node\nx,y,z\n")
+    with pytest.raises(ResultsError, match=r"cpus\.csv"):
+        counters.cpus(folder, run)
 
 
 def test_direct_has_no_director(controlled):
