@@ -51,7 +51,7 @@ def percentiles(seed: int, draw: np.random.Generator) -> Floats:
 def truth() -> Floats:
     """Return what the mean over ever more trials, each with arrivals of its own, comes to; shape (len(SHARES),)."""
     draw = np.random.default_rng(1)
-    return np.mean([percentiles(-1 - number, draw) for number in range(1000)], axis=0)
+    return np.mean([percentiles(-1 - number, draw) for number in range(500)], axis=0)
 
 
 def coverage(trials: int, new: bool, runs: int) -> Floats:
