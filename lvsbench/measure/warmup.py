@@ -153,7 +153,7 @@ def _drops(bins: Floats, bin_s: float) -> bool:
     # process: few requests can all be alike.
     noise = max(float(np.abs(np.diff(batches)).mean()) ** 2 * np.pi / 4 / BINS, level)
     total = np.concatenate([[0.0], np.cumsum(bins)])
-    length = max(BINS, round(SHORTEST_GAP_S / bin_s))
+    length = min(max(BINS, round(SHORTEST_GAP_S / bin_s)), len(bins) // 2)
     up = int(np.argmax(np.convolve(bins, np.ones(length) / length, "valid") >= UP * level))
     while length <= len(bins) // 2:
         mean = (total[length:] - total[:-length]) / length

@@ -102,7 +102,7 @@ def test_a_ramp_is_cut_where_it_ends(share: float, length_s: float, seed: int) -
 
 
 @settings(max_examples=60, derandomize=True)
-@given(st.lists(st.floats(0, 3000), min_size=1, max_size=12), st.floats(0.5, 60), st.integers(0, 2**32 - 1))
+@given(st.lists(st.floats(0, 3000), min_size=1, max_size=12), st.floats(0.2, 60), st.integers(0, 2**32 - 1))
 def test_whatever_the_load_is(rates: list[float], length_s: float, seed: int) -> None:
     """At most half of a window is cut, nothing of one that is not steady, and little bias is left where it is."""
     found = find(ends(np.array(rates), length_s, seed) + 7, 7.0, 7.0 + length_s)
