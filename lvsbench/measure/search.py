@@ -39,8 +39,8 @@ OCTAVE: Final = 256
 """Rates that can be told apart, from one to its double: 0.27 % apart."""
 NOISES: Final = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2)
 """By what share the capacity may differ from trial to trial (standard deviation); all are as likely at first."""
-CHANCE: Final = 0.01
-"""How often a trial says the wrong thing for a reason that has nothing to do with its rate."""
+CHANCE: Final = 0.03
+"""How often a trial is thought to say the wrong thing for a reason that has nothing to do with its rate."""
 LOW, MEDIAN, HIGH = 0.025, 0.5, 0.975
 """What is read of the belief: the 95 % interval and its middle."""
 TRIED: Final = (0.5, 0.2, 0.5, 0.8)
@@ -55,7 +55,7 @@ Step = Literal["bracket", "probe", "measure"]
 
 Floats = npt.NDArray[np.float64]
 
-_MIDDLE: Final = math.ceil(OCTAVE * math.log2(HIGHEST_RATE / LOWEST_RATE)) + 1
+_MIDDLE: Final = math.ceil(OCTAVE * math.log2(HIGHEST_RATE / (LOWEST_RATE * min(SHARES)))) + 1
 
 
 @cache
@@ -141,9 +141,7 @@ class Hunt:
     @property
     def resolved(self) -> bool:
         """Whether the interval is no wider than the resolution to either side."""
-        if self.rate is None or self.low is None or self.high is None:
-            return False
-        return self.high <= self.low * (1 + self._asked.resolution) ** 2
+        return self.rate is not None and self._is_narrow
 
     def next(self) -> Try | None:
         """Return the next trial to make; None when the search is over."""
@@ -169,14 +167,17 @@ class Hunt:
                 self._refused = number if self._refused is None else min(self._refused, number)
         else:
             self._measured += 1
-        # What becomes of a part of the rate found tells nothing of the whole.
-        if wanted.share in (None, 1.0):
-            self._learn(number, carried)
-            self._conclude()
+        self._learn(number, carried)
+        self._conclude()
 
     @property
     def _is_bracketing(self) -> bool:
         return self._carried is None or self._refused is None
+
+    @property
+    def _is_narrow(self) -> bool:
+        widest = (1 + self._asked.resolution) ** 2
+        return self.low is not None and self.high is not None and self.high <= self.low * widest
 
     def _wanted(self) -> int | None:
         """Return the number of the rate to try; None where not even the lowest is carried."""
@@ -205,10 +206,13 @@ class Hunt:
             self.low, self.high = min(self.low, self._rate(self._carried)), None
         if self.rate is not None:
             return
-        self.rate = self._rate(self._carried if self._refused is None else self._quantile(MEDIAN))
         is_highest = self._refused is None and self._carried == self._highest
-        if not (self.resolved or is_highest or self._searched >= self._asked.most_trials):
-            self.rate = None
+        if self._is_narrow:
+            self.rate = self._rate(self._quantile(MEDIAN))
+        elif is_highest or self._searched >= self._asked.most_trials:
+            # What may lie above all that was carried was not found.
+            believed = self._carried if self._refused is None else self._quantile(MEDIAN)
+            self.rate = self._rate(min(believed, self._carried))
 
     def _quantile(self, share: float) -> int:
         """Return the number of the rate below which so much of the belief in the capacity lies."""
