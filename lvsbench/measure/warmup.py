@@ -87,12 +87,12 @@ def _shapes() -> Floats:
     Each waits for so many batches, then approaches the level, in a straight line or exponentially. Those of long times
     still rise at the window's end.
     """
+    waits = [*range(5), *range(6, 22, 2), *range(24, 40, 4)]
+    times = [0.5, *range(1, 5), *range(6, 16, 2), *range(16, 32, 4), 32, 48, 80]
     # Four points of a batch, so that a rise within one batch is one, too.
     at = (np.arange(BATCHES * 4) + 0.5) / 4
-    wait, time = np.meshgrid(
-        [0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36], [0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 80]
-    )
-    late = np.maximum(at - wait.reshape(-1, 1), 0) / time.reshape(-1, 1)
+    wait, time = (each.reshape(-1, 1) for each in np.meshgrid(waits, times))
+    late = np.maximum(at - wait, 0) / time
     found = np.concatenate([np.exp(-late), np.maximum(1 - late, 0)])
     return np.asarray(found.reshape(len(found), BATCHES, 4).mean(axis=2))
 
