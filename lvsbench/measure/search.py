@@ -1,10 +1,10 @@
 """Look for the highest rate that a mode carries within stated limits: the one that half of the trials at it carry.
 
-A trial near the limit passes or fails by chance. So no trial decides: each tells a little about the capacity and about
-the noise, by Bayes' rule, and the next one is made at the median of what is then believed of the capacity. From a first
-rate that doubles until a rate is not carried (or halves until one is), then narrows down, and repeats where it counts.
-It ends when the 95 % interval of the capacity is as narrow as asked for. What that rate and parts of it are like is
-then measured in trials whose rate no longer moves.
+From a first rate it is doubled until one is not carried, or halved until one is. A trial near the limit passes or fails
+by chance, so no trial decides: each tells a little about the capacity and about the noise, by Bayes' rule. The next one
+is made at the median of what is then believed of the capacity, or to either side of it, which tells how much noise
+there is. The search ends when the 95 % interval of the capacity is as narrow as asked for. What that rate and parts of
+it are like is then measured, in trials whose rate no longer moves.
 
 Source: draft-ietf-bmwg-mlrsearch (trials are repeated, and a share of them may exceed the loss that is the goal);
 draft-vpolak-bmwg-plrsearch (the rate by Bayesian inference, from trials that are each too short to tell); RFC 9411, 7.1
@@ -28,8 +28,8 @@ from lvsbench.results import SHARES, Generator, Samples, Search
 FIRST_RATE = 200.0
 LOWEST_RATE = 1.0
 HIGHEST_RATE = 1e6
-USUAL_TRIALS = 24
-"""Four to double the first rate, one that is too much, ten to narrow it down, nine to measure."""
+USUAL_TRIALS = 27
+"""Four to double the first rate, one that is too much, 13 to narrow it down, nine to measure."""
 CARRIED = 0.98
 """A rate is carried where at least this share of it was answered."""
 BUSY_GENERATOR = 0.9
@@ -37,9 +37,12 @@ OCTAVE: Final = 256
 """Rates that can be told apart, from one to its double: 0.27 % apart."""
 NOISES: Final = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2)
 """By what share the capacity may differ from trial to trial (standard deviation); all are as likely at first."""
-CHANCE: Final = 0.01
-"""How often a trial says the wrong thing for a reason that has nothing to do with its rate."""
-INTERVAL: Final = (0.025, 0.5, 0.975)
+CHANCE: Final = 0.03
+"""How often a trial is thought to say the wrong thing for a reason that has nothing to do with its rate."""
+LOW, MEDIAN, HIGH = 0.025, 0.5, 0.975
+"""What is read of the belief: the 95 % interval and its middle."""
+TRIED: Final = (0.5, 0.2, 0.5, 0.8)
+"""Where in the belief trials are made, in turn."""
 
 _FIELDS = {"p50": "p50_s", "p99": "p99_s", "p999": "p999_s", "errors": "errors", "resolution": "resolution"}
 _VALUE = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)", re.ASCII)
@@ -50,8 +53,7 @@ Step = Literal["bracket", "probe", "measure"]
 
 Floats = npt.NDArray[np.float64]
 
-
-_MIDDLE: Final = math.ceil(OCTAVE * math.log2(HIGHEST_RATE / LOWEST_RATE)) + 1
+_MIDDLE: Final = math.ceil(OCTAVE * math.log2(HIGHEST_RATE / (LOWEST_RATE * min(SHARES)))) + 1
 
 
 @cache
@@ -97,8 +99,8 @@ class Try(NamedTuple):
 
     Attributes:
         rate: requests per second.
-        step: ``bracket`` while the search does not know both a rate that is carried and one that is not; ``probe`` to
-            narrow it down; ``measure`` what is found.
+        step: ``bracket`` until there is a rate that was carried and one that was not; ``probe`` to narrow it down;
+            ``measure`` what was found.
         share: of the rate found, in the step ``measure``.
     """
 
@@ -111,21 +113,21 @@ class Hunt:
     """The search of one mode: ask :meth:`next` for a rate, try it, :meth:`tell` what came of it.
 
     Attributes:
-        rate: the rate that half of the trials carry; None so far, or where nothing was carried.
-        low: begin of its 95 % interval.
-        high: its end; None where no rate was too much.
+        rate: the rate that half of the trials carry; None so far, or where nothing was carried. It does not move while
+            it is measured.
+        low: begin of its 95 % interval, of all trials up to now; None while nothing was carried.
+        high: its end; None while no rate was too much.
         resolved: whether the interval is as narrow as asked for.
     """
 
     def __init__(self, asked: Search, first_rate: float) -> None:
         self._asked = asked
         self._first = min(max(first_rate, LOWEST_RATE), HIGHEST_RATE)
-        # Rates are numbers: of steps of an octave's part from the first one on.
+        # Rates are numbered from the first one on, in parts of an octave.
         self._lowest = math.ceil(OCTAVE * math.log2(LOWEST_RATE / self._first) - 1e-9)
         self._highest = math.floor(OCTAVE * math.log2(HIGHEST_RATE / self._first) + 1e-9)
         self._belief = np.zeros((len(NOISES), self._highest - self._lowest + 1))
-        # The numbers of the begin of the interval, of the median, and of the interval's end.
-        self._quantiles = np.zeros(3, np.int64)
+        self._total = np.cumsum(np.ones(self._belief.shape[1]))
         self._carried: int | None = None
         self._refused: int | None = None
         self._searched = 0
@@ -136,11 +138,8 @@ class Hunt:
 
     @property
     def resolved(self) -> bool:
-        """Whether the interval lies within the resolution around the rate."""
-        widest = 1 + self._asked.resolution
-        if self.rate is None or self.low is None or self.high is None:
-            return False
-        return self.high <= self.rate * widest and self.low >= self.rate / widest
+        """Whether the interval is no wider than the resolution to either side."""
+        return self.rate is not None and self._is_narrow
 
     def next(self) -> Try | None:
         """Return the next trial to make; None when the search is over."""
@@ -151,7 +150,7 @@ class Hunt:
         wanted = self._wanted()
         if self._searched >= self._asked.most_trials or wanted is None:
             return None
-        return Try(self._rate(wanted), "bracket" if None in (self._carried, self._refused) else "probe")
+        return Try(self._rate(wanted), "bracket" if self._is_bracketing else "probe")
 
     def tell(self, carried: bool) -> None:
         """Say what came of the rate that :meth:`next` returned."""
@@ -169,39 +168,53 @@ class Hunt:
         self._learn(number, carried)
         self._conclude()
 
+    @property
+    def _is_bracketing(self) -> bool:
+        return self._carried is None or self._refused is None
+
+    @property
+    def _is_narrow(self) -> bool:
+        widest = (1 + self._asked.resolution) ** 2
+        return self.low is not None and self.high is not None and self.high <= self.low * widest
+
     def _wanted(self) -> int | None:
-        """Return the number of the rate to try: the median, at most an octave beyond what was seen."""
-        if self._carried is None and self._refused is None:
-            return 0
-        wanted = int(self._quantiles[1])
-        if self._carried is not None:
-            wanted = min(wanted, self._carried + OCTAVE)
-        if self._refused is not None:
-            wanted = max(wanted, self._refused - OCTAVE)
-        return wanted if wanted >= self._lowest else None
+        """Return the number of the rate to try; None where not even the lowest is carried."""
+        if self._carried is None:
+            if self._refused == self._lowest:
+                return None
+            return 0 if self._refused is None else max(self._refused - OCTAVE, self._lowest)
+        if self._refused is None:
+            return min(self._carried + OCTAVE, self._highest)
+        # A bad trial may have ended the bracket too soon: what is far beyond it is not tried at once.
+        wanted = self._quantile(TRIED[self._searched % len(TRIED)])
+        return min(max(wanted, self._refused - OCTAVE), self._carried + OCTAVE)
 
     def _learn(self, number: int, carried: bool) -> None:
         begin = self._lowest - number + _MIDDLE
         self._belief += _told()[int(carried)][:, begin : begin + self._belief.shape[1]]
-        total = np.cumsum(np.exp(self._belief - self._belief.max()).sum(axis=0))
-        self._quantiles = self._lowest + np.searchsorted(total, np.array(INTERVAL) * total[-1])
+        self._total = np.cumsum(np.exp(self._belief - self._belief.max()).sum(axis=0))
 
     def _conclude(self) -> None:
+        """Say what is believed after a trial, and end the search where it is told well enough."""
         if self._carried is None:
             return
-        low, middle, high = self._quantiles.tolist()
-        self.low = self._rate(low)
-        self.high = self._rate(high) if self._refused is not None else None
+        self.low, self.high = self._rate(self._quantile(LOW)), self._rate(self._quantile(HIGH))
+        if self._refused is None:
+            # How much more it carries nobody knows.
+            self.low, self.high = min(self.low, self._rate(self._carried)), None
         if self.rate is not None:
             return
-        if self._refused is None:
-            # Nothing was too much: the rate is the highest that there was time for.
-            middle = self._carried
-            self.low = min(self.low, self._rate(middle))
-        self.rate = self._rate(middle)
-        over = self._searched >= self._asked.most_trials or (self._refused is None and middle == self._highest)
-        if not (over or self.resolved):
-            self.rate = None
+        is_highest = self._refused is None and self._carried == self._highest
+        if self._is_narrow:
+            self.rate = self._rate(self._quantile(MEDIAN))
+        elif is_highest or self._searched >= self._asked.most_trials:
+            # What may lie above all that was carried was not found.
+            believed = self._carried if self._refused is None else self._quantile(MEDIAN)
+            self.rate = self._rate(min(believed, self._carried))
+
+    def _quantile(self, share: float) -> int:
+        """Return the number of the rate below which so much of the belief in the capacity lies."""
+        return self._lowest + int(np.searchsorted(self._total, share * self._total[-1]))
 
     def _rate(self, number: int) -> float:
         return self._first * 2 ** (number / OCTAVE)

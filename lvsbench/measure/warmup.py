@@ -6,9 +6,9 @@ there, the mean of all shapes, each weighted by how well it fits, tells how much
 after each cut. A gap, a fall, or failed requests in what would be cut are no warm-up: to leave them out would be to
 drop the very requests that tell of them. They make a window *not steady*, and nothing of it is cut.
 
-Source: Robinson, A statistical process control approach to selecting a warm-up period, European Journal of Operational
-Research 176 (2007): a warm-up is looked for against the noise of the steady half, whose autocorrelation counts.
-The thresholds were simulated: ``benchmarks/simulations/warmup.py``.
+Source: White, Cobb and Spratt, A comparison of five steady-state truncation heuristics for simulation, WSC 2000 (a cut
+beyond half of a series means that it is too short). How sure is sure enough, and what is left of rises of known shape,
+was simulated: ``benchmarks/simulations/warmup.py``.
 """
 
 from __future__ import annotations
@@ -43,15 +43,16 @@ LEAVE: Final = 0.005
 BEAR: Final = 0.01
 """... and a window in which more is left at its half still rises."""
 SURE_DROP: Final = 5.0
+"""So many standard deviations make a gap or a drop sure: it may begin anywhere, and bursts leave longer gaps."""
 SURE: Final = 3.3
-"""So many standard deviations make a drop, a rise or a fall sure: several places and shapes are tried."""
+"""So many standard deviations make a rise or a fall sure: many shapes are tried."""
 
 
 class Unsteady(StrEnum):
     """Why a window is not steady."""
 
     RISE = "rise"
-    """It still rises in its second half."""
+    """It still rises after half of its time."""
     FALL = "fall"
     """It falls: its end is lower than its mean."""
     DROP = "drop"
@@ -86,12 +87,12 @@ def _shapes() -> Floats:
     Each waits for so many batches, then approaches the level, in a straight line or exponentially. Those of long times
     still rise at the window's end.
     """
+    waits = [*range(5), *range(6, 22, 2), *range(24, 40, 4)]
+    times = [0.5, *range(1, 5), *range(6, 16, 2), *range(16, 32, 4), 32, 48, 80]
     # Four points of a batch, so that a rise within one batch is one, too.
     at = (np.arange(BATCHES * 4) + 0.5) / 4
-    wait, time = np.meshgrid(
-        [0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36], [0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 80]
-    )
-    late = np.maximum(at - wait.reshape(-1, 1), 0) / time.reshape(-1, 1)
+    wait, time = (each.reshape(-1, 1) for each in np.meshgrid(waits, times))
+    late = np.maximum(at - wait, 0) / time
     found = np.concatenate([np.exp(-late), np.maximum(1 - late, 0)])
     return np.asarray(found.reshape(len(found), BATCHES, 4).mean(axis=2))
 
@@ -146,12 +147,13 @@ def _drops(bins: Floats, bin_s: float) -> bool:
     level = bins.reshape(2, -1).mean(axis=1).max()
     if level == 0:
         return True
-    batches = bins.reshape(BATCHES, BINS).sum(axis=1)
-    # The noise of a bin, by what follows each other: a gap changes that only at its ends. At least that of a Poisson
+    # What comes all at once after a gap is no noise.
+    batches = np.minimum(bins.reshape(BATCHES, BINS).sum(axis=1), 3 * BINS * level)
+    # The noise of a bin, from one batch to the next: a gap changes that only at its ends. At least that of a Poisson
     # process: few requests can all be alike.
     noise = max(float(np.abs(np.diff(batches)).mean()) ** 2 * np.pi / 4 / BINS, level)
     total = np.concatenate([[0.0], np.cumsum(bins)])
-    length = max(BINS, round(SHORTEST_GAP_S / bin_s))
+    length = min(max(BINS, round(SHORTEST_GAP_S / bin_s)), len(bins) // 2)
     up = int(np.argmax(np.convolve(bins, np.ones(length) / length, "valid") >= UP * level))
     while length <= len(bins) // 2:
         mean = (total[length:] - total[:-length]) / length
@@ -185,7 +187,7 @@ def _noise(residuals: Floats) -> float:
     """Return the variance of batches as the mean of many of them has it: that of AR(1) noise.
 
     Source: Box, Jenkins and Reinsel, Time Series Analysis: the variance of a mean of n values is (1 + r) / (1 - r) / n
-    times theirs; the estimate of r is too low by about (1 + 4r) / n (Kendall 1954).
+    times theirs; the estimate of r is too low by about (1 + 4r) / n (Marriott and Pope, Biometrika 41, 1954).
     """
     count = len(residuals)
     squares = float((residuals**2).sum())

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.simulations import arrivals as simulation
 from lvsbench.load.arrivals import due_ns
 
 
@@ -30,3 +31,22 @@ def test_poisson_gaps_are_exponential() -> None:
     assert abs(gaps.std() * 1000 - 1) < 0.02
     assert abs((gaps > 0.003).mean() - np.exp(-3)) < 0.004
     assert list(due_ns(10.0, "poisson", 1, 1.0)) != list(due_ns(10.0, "poisson", 2, 1.0))
+
+
+def test_response_times_are_those_of_a_queue() -> None:
+    """The simulated response times are those that servers have which take one request after the other."""
+    draw = np.random.default_rng(1)
+    due_s, service_s = np.sort(draw.random(400)), draw.exponential(0.003, 400)
+    free_s = [0.0] * simulation.SERVERS
+    for number, (due, service, found) in enumerate(
+        zip(due_s, service_s, simulation.waits(due_s, service_s), strict=True)
+    ):
+        server = number % simulation.SERVERS
+        free_s[server] = max(due, free_s[server]) + service
+        assert abs(found - (free_s[server] - due)) < 1e-9
+
+
+def test_new_arrivals_in_each_block_give_an_honest_interval() -> None:
+    """A mode's own interval holds the truth as often as it says with new arrivals in each block, and not without."""
+    assert simulation.coverage(10, new=True, runs=40).min() >= 0.9
+    assert simulation.coverage(10, new=False, runs=40)[0] <= 0.85
