@@ -161,16 +161,14 @@ BLIND = (Machine("2 modes, ±8 %, period 1.5 blocks", returning(1.5), 2),)
 
 
 @functools.cache
-def orders(modes: int, longest: int) -> Order:
-    """Return many orders of a run, of shape (ORDERS, longest * modes). Shorter runs are their beginnings."""
-    drawn = [blocks.order([[str(mode)] for mode in range(modes)], longest, seed) for seed in range(ORDERS)]
-    return np.array([[int(label) for block in each for label in block] for each in drawn])
+def _drawn(seed: int, modes: int, longest: int) -> Order:
+    placed = blocks.order([[str(mode)] for mode in range(modes)], longest, seed)
+    return np.array([int(label) for block in placed for label in block])
 
 
 def an_order(run: int, modes: int, count: int) -> Order:
-    """Return the order of one run of ``count`` blocks."""
-    longest = 10 if count <= 10 else LONGEST
-    return orders(modes, longest)[run % ORDERS, : modes * count]
+    """Return the order of one run of ``count`` blocks: a shorter run is the beginning of a longer one."""
+    return _drawn(run % ORDERS, modes, 10 if count <= 10 else LONGEST)[: modes * count]
 
 
 def compared(order: Order, logs: Array, modes: int) -> list[Ratio]:

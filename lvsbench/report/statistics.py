@@ -235,14 +235,14 @@ def _difference(
     levels = np.column_stack([first, ~first]).astype(np.float64)
     spread = float(np.ptp(time))
     design = np.column_stack([levels, (time - time.mean()) / spread]) if spread else levels
-    inverse = np.linalg.pinv(design)
+    inverse = np.linalg.solve(design.T @ design, design.T)
     remainder = np.eye(len(log)) - design @ inverse
     free = np.diag(remainder)  # the share of a trial's noise that is left in its residual
     weight = inverse[0] - inverse[1]
     squares = (remainder @ log) ** 2 / free
     # The squared error is a weighted sum of squared residuals; Satterthwaite: twice its mean squared, by its variance.
     variance = levels @ (levels.T @ squares / levels.sum(axis=0))
-    if variance.max() < ROUNDING**2:  # all values of a mode are equal: any noise will do
+    if max(variance) < ROUNDING**2:  # all values of a mode are equal: any noise will do
         variance = np.ones_like(variance)
     spreads, share = (remainder * variance) @ remainder, weight**2 / free
     df = float(share @ np.diag(spreads)) ** 2 / float(share @ spreads**2 @ share)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -370,7 +373,7 @@ def test_a_large_difference_is_found():
 
 def test_runs_that_stop_when_precise_hold_the_truth():
     """Adding blocks until the intervals are narrow does not make them wrong."""
-    found = designs.stopped(0.03, 0.03, 100)
+    found = designs.stopped(0.03, 0.03, 60)
     assert found.holds >= 0.92
     assert found.reached > 0.95
 
@@ -378,7 +381,24 @@ def test_runs_that_stop_when_precise_hold_the_truth():
 @pytest.mark.parametrize(("sides", "stored"), [(1, 7), (2, 0), (3, 7)])
 def test_comparisons_of_runs_hold_the_truth(sides, stored):
     """With boots that differ as much as trials, intervals of run means hold the truth; few pages declare anything."""
-    found = designs.between(sides, 6, 0.02, stored, 150)
+    found = designs.between(sides, 6, 0.02, stored, 100)
     assert found.holds >= 0.93
     assert found.alarms <= 0.06
     assert found.welch_holds < 0.8
+
+
+@pytest.mark.parametrize("name", designs.TABLES)
+def test_every_table_can_be_printed(name):
+    """Each table of the simulations is Markdown whose rows are all as long as its head."""
+    lines = designs.TABLES[name](1).splitlines()
+    assert len(lines) > 5
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    assert "nan" not in "".join(lines)
+
+
+def test_the_benchmark_runs_as_a_script():
+    """Its name is that of a module of the standard library, which others import: it must not get in their way."""
+    script = Path(__file__).parent.parent.parent / "benchmarks" / "statistics.py"
+    said = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "coverage" in said.stdout
