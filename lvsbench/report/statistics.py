@@ -242,7 +242,7 @@ def _difference(
     squares = (remainder @ log) ** 2 / free
     # The squared error is a weighted sum of squared residuals; Satterthwaite: twice its mean squared, by its variance.
     variance = levels @ (levels.T @ squares / levels.sum(axis=0))
-    if max(variance) < ROUNDING**2:  # all values of a mode are equal: any noise will do
+    if variance.max() < ROUNDING**2:  # all values of a mode are equal: any noise will do
         variance = np.ones_like(variance)
     spreads, share = (remainder * variance) @ remainder, weight**2 / free
     df = float(share @ np.diag(spreads)) ** 2 / float(share @ spreads**2 @ share)
@@ -399,6 +399,9 @@ def narrow(page: Sequence[Ratio], precision: float) -> bool:
     Args:
         page: the headline comparisons. One without an interval is not narrow.
         precision: 0.03 for 3 %.
+
+    Returns:
+        also True of a page without comparisons: it has nothing to become precise in.
     """
     widths = [half_width(found) for found in page]
     return all(width is not None and width <= precision for width in widths)
