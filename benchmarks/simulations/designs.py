@@ -152,31 +152,30 @@ MACHINES = (
     Machine("±8 %, period 1 block", returning(1)),
     Machine("±8 %, any period of 1 to 5 blocks", returning(None)),
     Machine("2 modes, ±8 %, any period of 1 to 5", returning(None), 2),
-    Machine("2 modes, ±8 %, period 1.5 blocks", returning(1.5), 2),
 )
+BLIND = (Machine("2 modes, ±8 %, period 1.5 blocks", returning(1.5), 2),)
+"""What the order does not protect from: the balance over two blocks leaves two modes uneven over one and a half."""
 
 
 # -------------------------------------------------------------------------------------------------- runs and pages
 
 
 @functools.cache
-def orders(modes: int, longest: int) -> Order:
-    """Return many orders of a run, of shape (ORDERS, longest * modes). Shorter runs are their beginnings."""
-    drawn = [blocks.order([[str(mode)] for mode in range(modes)], longest, seed) for seed in range(ORDERS)]
-    return np.array([[int(label) for block in each for label in block] for each in drawn])
+def _drawn(seed: int, modes: int, longest: int) -> Order:
+    placed = blocks.order([[str(mode)] for mode in range(modes)], longest, seed)
+    return np.array([int(label) for block in placed for label in block])
 
 
 def an_order(run: int, modes: int, count: int) -> Order:
-    """Return the order of one run of ``count`` blocks."""
-    longest = 10 if count <= 10 else LONGEST
-    return orders(modes, longest)[run % ORDERS, : modes * count]
+    """Return the order of one run of ``count`` blocks: a shorter run is the beginning of a longer one."""
+    return _drawn(run % ORDERS, modes, 10 if count <= 10 else LONGEST)[: modes * count]
 
 
 def compared(order: Order, logs: Array, modes: int) -> list[Ratio]:
     """Return the ratios of all pairs of modes."""
-    names = [str(mode) for mode in order]
-    pairs = [(str(one), str(other)) for one, other in itertools.combinations(range(modes), 2)]
-    return list(statistics.contrasts(names, np.arange(len(order)), np.exp(logs), pairs).values())
+    times, values = np.arange(len(order)), np.exp(logs)
+    of = [(values[order == mode], times[order == mode]) for mode in range(modes)]
+    return [statistics.ratio(*one, *other) for one, other in itertools.combinations(of, 2)]
 
 
 def holds(found: Ratio, truth: float = 0.0) -> bool:
@@ -379,12 +378,12 @@ def between(sides: int, trials: int, boots: float, stored: int, runs: int, sd: f
                 spread = Spread(math.sqrt(whole * rng.chisquare(stored) / stored), stored) if stored else None
                 after, before = np.exp(metric)
                 page.append(statistics.between(after.tolist(), before.tolist(), spread))
-                test = stats.ttest_ind(metric[0].ravel(), metric[1].ravel(), equal_var=False)
-                end = test.confidence_interval(0.95)
-                welch_covered.append(end.low <= 0 <= end.high)
-                p_welch.append(test.pvalue)
+            pooled = logs.reshape(METRICS, 2, sides * trials)
+            # The interval holds 0 where p is above 0.05.
+            p_welch += list(stats.ttest_ind(pooled[:, 0], pooled[:, 1], equal_var=False, axis=1).pvalue)
         covered += [holds(found) for found in page if found.low is not None]
         alarms += differ(page)
+        welch_covered += [p > 0.05 for p in p_welch]
         welch_alarms += min(p_welch) * len(p_welch) <= 0.05
     return Between(
         float(np.mean(covered)) if covered else math.nan,
@@ -416,7 +415,7 @@ def coverage_table(runs: int) -> str:
     """Return coverage, false alarms and median half-width (log scale) at 3, 6 and 10 blocks on every machine."""
     head = ["machine (3 modes, none differs): coverage / any declared / half-width", "3 blocks", "6", "10"]
     return markdown(
-        head, [[row.name, *_three([coverage(row, count, runs) for count in (3, 6, 10)])] for row in MACHINES]
+        head, [[row.name, *_three([coverage(row, count, runs) for count in (3, 6, 10)])] for row in MACHINES + BLIND]
     )
 
 
@@ -424,7 +423,7 @@ def mirrored_table(runs: int) -> str:
     """Return the same of the design that was replaced."""
     head = ["mirrored pairs of blocks, paired t: coverage / any declared / half-width", "3 blocks", "6", "10"]
     return markdown(
-        head, [[row.name, *_three([mirrored(row, count, runs) for count in (3, 6, 10)])] for row in MACHINES]
+        head, [[row.name, *_three([mirrored(row, count, runs) for count in (3, 6, 10)])] for row in MACHINES + BLIND]
     )
 
 
@@ -467,7 +466,7 @@ def runs_table(runs: int) -> str:
     """Return what comparisons between runs are worth, with noise of 2 % a trial."""
     rows = []
     cases = [(1, 7), (1, 3), (2, 0), (2, 7), (3, 0), (3, 7)]
-    for boots, trials, (sides, stored) in itertools.product((0.0, 0.01, 0.02), (6, 10), cases):
+    for boots, trials, (sides, stored) in itertools.product((0.0, 0.02), (6, 10), cases):
         found = between(sides, trials, boots, stored, runs)
         by_runs = [f"{found.holds:.3f}", f"{found.alarms:.3f}"]
         welch = [f"{found.welch_holds:.2f}", f"{found.welch_alarms:.2f}"]

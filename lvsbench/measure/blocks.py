@@ -4,14 +4,14 @@ A block is one trial of each arm. Within a block the modes stand in a random ord
 favours none of them in the long run. In the short run chance can be unkind: one mode is often preceded by the same
 other, or comes first in every second block. So blocks are drawn two at a time, some times over, and the draw is taken
 in which the modes are most alike in two things: in the mode that went before, and in the phase of a disturbance that
-returns every two blocks. What is balanced there is left to chance in every other respect.
+returns every two blocks. All else is left to chance.
 
 Arms that share a set-up (the values of a sweep in one mode) stay together, in a permutation of their own: so a block
 sets each mode up once.
 
 Source: Fisher, The Design of Experiments (1935), on randomised blocks; Morgan and Rubin, Rerandomization to improve
 covariate balance in experiments, Annals of Statistics 40 (2012): choosing among random draws by what is known before
-the measurement leaves the usual analysis valid. The number of draws and the weights: ``benchmarks/statistics.py``.
+the measurement leaves the usual analysis valid. What becomes of intervals: ``benchmarks/statistics.py coverage``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ import numpy.typing as npt
 UNIT = 2
 """So many blocks are drawn at a time. Blocks that are added to a run are added in such units."""
 DRAWS = 6
-"""Fewer leave the predecessors uneven, more leave little to chance (simulated with 3 to 30)."""
+"""Where a trial after one of two modes is 5 % slow, the intervals of 10 blocks hold the truth in 72 % of runs with 1
+draw, in 93 % with 3 and in 95 % with 6 (simulated). More leave less to chance."""
 PHASE_WEIGHT = 0.5
-"""How much a difference in phase counts, where one in predecessors counts 1. A mode has two coordinates of phase."""
+"""How much a difference in phase counts, where one in predecessors counts 1. With a weight of 1 the predecessors of two
+modes are too uneven (88 % in place of 95), with 0 the phases (78 %, where the disturbance returns every two blocks)."""
 
 
 def order(groups: Sequence[Sequence[str]], blocks: int, seed: int) -> list[list[str]]:

@@ -1,8 +1,8 @@
 """What trials say, and how surely: intervals, ratios between modes and between runs, verdict words.
 
-The unit of uncertainty is the trial, never the request; between runs it is the run. Within a run modes are compared by
-one linear model: the logarithm of a metric is the mode's level plus a slope over time plus noise, whose size may differ
-from mode to mode.
+The unit of uncertainty is the trial, never the request; between runs it is the run. Within a run two modes are
+compared by a linear model: the logarithm of a metric is the mode's level plus a slope over time plus noise, whose size
+may differ from mode to mode.
 """
 
 from __future__ import annotations
@@ -171,108 +171,91 @@ def _below(t: float, df: float) -> float:
 # ------------------------------------------------------------------------------------------------- between modes
 
 
-def contrasts(
-    modes: Sequence[str],
-    times: Sequence[float] | npt.NDArray[np.float64],
+def ratio(
     values: Sequence[float] | npt.NDArray[np.float64],
-    pairs: Sequence[tuple[str, str]],
-) -> dict[tuple[str, str], Ratio]:
-    """Compare modes over all trials of a run.
+    times: Sequence[float] | npt.NDArray[np.float64],
+    reference_values: Sequence[float] | npt.NDArray[np.float64],
+    reference_times: Sequence[float] | npt.NDArray[np.float64],
+) -> Ratio:
+    """Compare a mode with a reference over all their trials of a run.
 
-    The model is log(value) = level of the mode + slope * time + noise, by ordinary least squares. The order of trials
-    is random within blocks, so the model need not be true of the machine: what it leaves out is noise. The standard
-    error allows each trial noise of its own size (HC2); its degrees of freedom are Satterthwaite's for noise whose
-    variance is that of the mode, which without the slope is Welch's test.
+    The model is log(value) = level of the mode + slope * time + noise, by ordinary least squares over the trials of
+    both. The order of trials is random within blocks, so the model need not be true of the machine: what it leaves out
+    is noise. The standard error allows each trial noise of its own size (HC2); its degrees of freedom are
+    Satterthwaite's for noise whose variance is that of the mode. Without the slope this is Welch's test.
+
+    Other modes of the run have no part in it: the slope of a mode that is very uneven would blur the two.
 
     Args:
-        modes: the mode of each trial.
-        times: when each trial was, in any unit: seconds, or its number in the order of the run.
-        values: the metric of each trial. What is NaN or not positive is left out: a logarithm has nothing to say of it.
-        pairs: which mode is to be compared with which; in the order (mode, reference).
+        values: the metric of the mode, one number per trial. What is NaN or not positive is left out: a logarithm has
+            nothing to say of it.
+        times: when each of those trials was, in any unit: seconds, or its number in the order of the run.
+        reference_values: the metric of the reference.
+        reference_times: when each of its trials was, in the same unit.
 
     Returns:
-        for each pair the ratio of mode to reference. With fewer than 3 trials of either it is the ratio of geometric
-        means, without an interval.
+        the ratio of mode to reference. With fewer than 3 trials of either it is the ratio of geometric means, without
+        an interval.
 
     Source: MacKinnon and White, Some heteroskedasticity-consistent covariance matrix estimators, Journal of
     Econometrics 29 (1985), for HC2; Bell and McCaffrey, Bias reduction in standard errors for linear regression with
     multi-stage samples, Survey Methodology 28 (2002), for its degrees of freedom; Lin, Agnostic notes on regression
-    adjustments, Annals of Applied Statistics 7 (2013), for a model that random order makes safe.
+    adjustments to experimental data, Annals of Applied Statistics 7 (2013), for a model that random order makes safe.
     """
+    pair = [_known(values, times), _known(reference_values, reference_times)]
+    trials = min(len(logs) for logs, _ in pair)
+    if not trials:
+        return Ratio(None)
+    if trials < MIN_TRIALS:
+        return Ratio(math.exp(float(pair[0][0].mean() - pair[1][0].mean())), trials=trials)
+    return _ratio(*_difference(*pair[0], *pair[1]), trials)
+
+
+def _known(
+    values: Sequence[float] | npt.NDArray[np.float64], times: Sequence[float] | npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the logs of the values that have one, and their times."""
     value, time = np.asarray(values, dtype=np.float64), np.asarray(times, dtype=np.float64)
-    usable = np.isfinite(value) & (value > 0) & np.isfinite(time)
-    names, mode = np.asarray(modes)[usable], list(dict.fromkeys(name for pair in pairs for name in pair))
-    compared = np.isin(names, mode)
-    names, log, time = names[compared], np.log(value[usable][compared]), time[usable][compared]
-    counts = {name: int((names == name).sum()) for name in mode}
-    fitted = _Fit([name for name in mode if counts[name] >= MIN_TRIALS], names, time, log)
-    found = {}
-    for pair in pairs:
-        trials = min(counts[name] for name in pair)
-        if trials >= MIN_TRIALS:
-            found[pair] = _ratio(*fitted.contrast(*pair), trials)
-        elif trials:
-            means = [float(log[names == name].mean()) for name in pair]
-            found[pair] = Ratio(math.exp(means[0] - means[1]), trials=trials)
-        else:
-            found[pair] = Ratio(None)
-    return found
+    known = np.isfinite(value) & (value > 0) & np.isfinite(time)
+    return np.log(value[known]), time[known]
 
 
-class _Fit:
-    """The model of :func:`contrasts`, fitted to the trials of the modes that have enough of them.
+def _difference(
+    logs: npt.NDArray[np.float64],
+    times: npt.NDArray[np.float64],
+    reference_logs: npt.NDArray[np.float64],
+    reference_times: npt.NDArray[np.float64],
+) -> tuple[float, float, float]:
+    """Fit the model of :func:`ratio`.
 
-    Attributes:
-        modes: the names of those modes, in the order of the columns.
-        levels: shape (modes,), the level of each on the log scale at the mean time.
-        weights: shape (modes, n), the levels are weights @ log.
+    Returns:
+        the difference of the two levels, its standard error, its degrees of freedom.
     """
-
-    def __init__(
-        self,
-        modes: Sequence[str],
-        names: npt.NDArray[np.str_],
-        time: npt.NDArray[np.float64],
-        log: npt.NDArray[np.float64],
-    ) -> None:
-        kept = np.isin(names, modes)
-        names, time, log = names[kept], time[kept], log[kept]
-        self.modes = list(modes)
-        mine = (names[:, np.newaxis] == np.asarray(self.modes, dtype=str)).astype(np.float64)
-        columns = [mine]
-        spread = float(np.ptp(time)) if len(time) else 0.0
-        if spread > 0:
-            columns.append(((time - time.mean()) / spread)[:, np.newaxis])
-        design = np.hstack(columns)
-        inverse = np.linalg.pinv(design)
-        residual_maker = np.eye(len(log)) - design @ inverse
-        self.weights = inverse[: len(self.modes)]
-        self.levels = self.weights @ log
-        residual = residual_maker @ log
-        self._free = np.diag(residual_maker)
-        self._square = residual**2 / np.where(self._free > ROUNDING, self._free, np.inf)
-        variance = mine @ ((self._square @ mine) / mine.sum(axis=0))
-        if variance.sum() < ROUNDING**2:  # all values equal: any noise will do
-            variance = np.ones_like(variance)
-        self._spread = (residual_maker * variance) @ residual_maker
-
-    def contrast(self, mode: str, reference: str) -> tuple[float, float, float]:
-        """Return the difference of two levels, its standard error and its degrees of freedom."""
-        one, other = self.modes.index(mode), self.modes.index(reference)
-        weight = self.weights[one] - self.weights[other]
-        # The squared error is a weighted sum of squared residuals. Satterthwaite: twice its mean squared, by variance.
-        share = weight**2 / np.where(self._free > ROUNDING, self._free, np.inf)
-        mean = float(share @ np.diag(self._spread))
-        df = mean**2 / float(share @ self._spread**2 @ share)
-        return float(self.levels[one] - self.levels[other]), math.sqrt(float(weight**2 @ self._square)), df
+    log, time = np.concatenate([logs, reference_logs]), np.concatenate([times, reference_times])
+    first = np.arange(len(log)) < len(logs)
+    levels = np.column_stack([first, ~first]).astype(np.float64)
+    spread = float(np.ptp(time))
+    design = np.column_stack([levels, (time - time.mean()) / spread]) if spread else levels
+    inverse = np.linalg.solve(design.T @ design, design.T)
+    remainder = np.eye(len(log)) - design @ inverse
+    free = np.diag(remainder)  # the share of a trial's noise that is left in its residual
+    weight = inverse[0] - inverse[1]
+    squares = (remainder @ log) ** 2 / free
+    # The squared error is a weighted sum of squared residuals; Satterthwaite: twice its mean squared, by its variance.
+    variance = levels @ (levels.T @ squares / levels.sum(axis=0))
+    if variance.max() < ROUNDING**2:  # all values of a mode are equal: any noise will do
+        variance = np.ones_like(variance)
+    spreads, share = (remainder * variance) @ remainder, weight**2 / free
+    df = float(share @ np.diag(spreads)) ** 2 / float(share @ spreads**2 @ share)
+    return float(weight @ log), math.sqrt(float(weight**2 @ squares)), df
 
 
 def _ratio(difference: float, error: float, df: float, trials: int) -> Ratio:
     if error < ROUNDING:
         error, difference = 0.0, 0.0 if abs(difference) < ROUNDING else difference
     half = _quantile(df) * error
-    ratio, low, high = (math.exp(difference + side * half) for side in (0, -1, 1))
-    return Ratio(ratio, low, high, error, df, trials)
+    value, low, high = (math.exp(difference + side * half) for side in (0, -1, 1))
+    return Ratio(value, low, high, error, df, trials)
 
 
 # -------------------------------------------------------------------------------------------------- between runs
@@ -417,6 +400,9 @@ def narrow(page: Sequence[Ratio], precision: float) -> bool:
     Args:
         page: the headline comparisons. One without an interval is not narrow.
         precision: 0.03 for 3 %.
+
+    Returns:
+        also True of a page without comparisons: it has nothing to become precise in.
     """
     widths = [half_width(found) for found in page]
     return all(width is not None and width <= precision for width in widths)
