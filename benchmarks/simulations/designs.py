@@ -210,7 +210,7 @@ def coverage(machine: Machine, count: int, runs: int) -> Coverage:
         covered += [holds(each) for each in found]
         alarms += differ(found)
         widths += [math.log(each.high / each.low) / 2 for each in found if each.high and each.low]
-    return Coverage(float(np.mean(covered)), alarms / runs, float(np.median(widths)))
+    return Coverage(float(np.mean(covered)), float(alarms / runs), float(np.median(widths)))
 
 
 def mirrored(machine: Machine, count: int, runs: int) -> Coverage:
@@ -230,7 +230,7 @@ def mirrored(machine: Machine, count: int, runs: int) -> Coverage:
         covered += [end.low <= 0 <= end.high for end in ends]
         widths += [(end.high - end.low) / 2 for end in ends]
         alarms += min(test.pvalue for test in tests) * len(tests) <= 0.05
-    return Coverage(float(np.mean(covered)), alarms / runs, float(np.median(widths)))
+    return Coverage(float(np.mean(covered)), float(alarms / runs), float(np.median(widths)))
 
 
 def correlated(rng: np.random.Generator, sd: float, size: int) -> Array:
@@ -389,7 +389,7 @@ def between(sides: int, trials: int, boots: float, stored: int, runs: int, sd: f
         float(np.mean(covered)) if covered else math.nan,
         alarms / runs,
         float(np.mean(welch_covered)),
-        welch_alarms / runs,
+        float(welch_alarms / runs),
     )
 
 
