@@ -78,6 +78,7 @@ def measure(sampler: Sampler, agent: Agent, spec: LoadSpec, place: Place, tell: 
         cut_s=round(cut.cut_s, 6),
         steady=cut.steady,
         unsteady=cut.why,
+        bias=round(cut.bias, 6),
         started=started,
         window_s=(finished.begin_s + cut.cut_s, finished.end_s),
         samples=f"samples-{place.number:03d}-{place.arm.mode}.npz",

@@ -71,10 +71,14 @@ def compare(measured: Measured, valid: bool) -> tuple[list[dict[str, Any]], list
 
 def ratios(measured: Measured, metric: Metric, of: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Ratio]:
     """Return the ratio of each pair of modes in a metric; none where either of them cannot be told."""
-    trials = measured.trials
-    told = [pair for pair in of if all(comparable(measured, mode, metric.name) for mode in pair)]
-    found = statistics.contrasts(list(trials["mode"]), list(trials["number"]), list(trials[metric.name]), told)
-    return {pair: found.get(pair, Ratio(None)) for pair in of}
+    found = {}
+    for mode, other in of:
+        if comparable(measured, mode, metric.name) and comparable(measured, other, metric.name):
+            columns = [measured.of(name, column) for name in (mode, other) for column in (metric.name, "number")]
+            found[mode, other] = statistics.ratio(*columns)
+        else:
+            found[mode, other] = Ratio(None)
+    return found
 
 
 def pairs(measured: Measured) -> list[tuple[str, str]]:

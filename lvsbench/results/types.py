@@ -160,6 +160,7 @@ class Trial(_Stored):
         cut_s: how much of the load after the asked warm-up was still warm-up, and is left out of the window.
         steady: whether the load was level after it; None where nobody looked.
         unsteady: why not: see :class:`lvsbench.measure.warmup.Unsteady`.
+        bias: by what share the throughput of a steady window is still too low by the warm-up, estimated; 0.01 at most.
         switch_s: from the end of the load before to the beginning of this one: restore, set-up, start of the load.
             Without what is done once for a mode, its proof. None for the first trial.
     """
@@ -172,6 +173,7 @@ class Trial(_Stored):
     cut_s: float = 0.0
     steady: bool | None = None
     unsteady: Literal["rise", "fall", "drop", "failures"] | None = None
+    bias: float | None = None
     switch_s: float | None = None
     started: str
     window_s: tuple[float, float]
