@@ -18,9 +18,9 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse  # noqa: E402  # after the path
 
-from benchmarks.simulations import designs  # noqa: E402  # after the path
+from benchmarks.simulations import arrivals, designs, search, warmup  # noqa: E402  # after the path
 
-SIMULATIONS = (designs,)
+SIMULATIONS = (designs, warmup, search, arrivals)
 TABLES: dict[str, Callable[[int], str]] = {name: table for each in SIMULATIONS for name, table in each.TABLES.items()}
 
 

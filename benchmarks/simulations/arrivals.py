@@ -82,4 +82,4 @@ def _table(runs: int) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[int], str]] = {"arrivals: coverage of a mode's own 95 % interval": _table}
+TABLES: dict[str, Callable[[int], str]] = {"arrivals": _table}

@@ -83,4 +83,4 @@ def _table(runs: int) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[int], str]] = {"search: the rate found": _table}
+TABLES: dict[str, Callable[[int], str]] = {"search": _table}

@@ -162,7 +162,7 @@ def _table(cases: list[Case], runs: int) -> str:
 
 
 TABLES: dict[str, Callable[[int], str]] = {
-    "warm-up: level loads": lambda runs: _table(LEVEL, runs),
-    "warm-up: rises": lambda runs: _table(RISES, runs),
-    "warm-up: falls and gaps": lambda runs: _table(FALLS, runs),
+    "level": lambda runs: _table(LEVEL, runs),
+    "rises": lambda runs: _table(RISES, runs),
+    "falls": lambda runs: _table(FALLS, runs),
 }
