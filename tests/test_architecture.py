@@ -47,6 +47,7 @@ FENCES = {
     "locust": ("load/",),
     "gevent": ("load/",),
     "pandas": ("report/",),
+    "scipy": ("report/",),
     "matplotlib": ("report/",),
     "jinja2": ("report/",),
     "polib": ("report/language.py",),
