@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from lvsbench import cluster
+from lvsbench.measure import blocks as plan
 from lvsbench.measure.arms import arms, parse_sweep
 from lvsbench.results import (
+    CPUS,
+    SHARES,
     Arm,
     Asked,
     Found,
@@ -17,6 +21,7 @@ from lvsbench.results import (
     Hop,
     Probe,
     Proof,
+    Quiet,
     Restored,
     Run,
     RunFolder,
@@ -29,6 +34,9 @@ from lvsbench.results import (
 MAC = {"director": "02:00:00:00:7f:0a", "rs1": "02:00:00:00:7f:14", "rs2": "02:00:00:00:7f:1e"}
 MAC["client"] = "02:00:00:00:7f:28"
 VIP, DIP, RIP, CIP = "192.168.127.100", "192.168.127.10", "192.168.127.20", "192.168.127.40"
+
+
+Step = Literal["bracket", "probe", "measure", "bisect", "confirm"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,11 @@ BEHAVIOUR = {
     "direct": Behaviour(4781, 3150, 0, 0.01, 0, 0, 0, 0),
 }
 FORWARD = {"nat": "Masq", "dr": "Route", "tun": "Tunnel"}
-ORDERS = (("nat", "dr", "tun", "direct"), ("direct", "tun", "dr", "nat"))
+TIMEOUT_US = 10e6
+IDLE = {"director": 0.002, "rs1": 0.004, "rs2": 0.004, "client": 0.0}
+"""CPU seconds that a node uses in a second, whatever it is asked."""
+WAIT = {"director": 0.01, "rs1": 0.1, "rs2": 0.1, "client": 0.1}
+"""Of the CPU time that a node wants, what it waits for on a machine that does nothing else: real servers share one."""
 
 
 def make(
@@ -65,11 +77,14 @@ def make(
     warmup_s: float = 3.0,
     rate: float | None = None,
     error_share: float = 0.0,
+    failing: str = "",
     slower_ms: float = 0.0,
     drift: float = 0.0,
     ramp: float = 0.0,
     noise: float = 0.012,
     generator_cpu: float = 0.55,
+    director_got: float = 1 - WAIT["director"],
+    hosts: bool = False,
     sweep: str = "",
     aa: bool = False,
     seed: int = 1,
@@ -87,10 +102,13 @@ def make(
         seed: everything random follows from it.
         requests: about how many requests the *fastest* mode makes in a window; the others in proportion.
         error_share: share of requests that fail: they time out after 10 s.
+        failing: the real server whose requests fail, and which is known of each; "" is any, and nobody knows which.
         slower_ms: what rs2 takes longer than rs1 for every request.
         drift: relative change of throughput from the first to the last trial.
         ramp: relative change of throughput within each trial.
         noise: relative standard deviation between trials.
+        director_got: what the director got of the CPU time that it wanted.
+        hosts: as if on real hosts: no CPU plan, each CPU read by itself, and an IPVS that tells its entries' size.
         sweep: as --sweep takes it; a mode carries as many requests as without a rate, and no more.
         aa: each mode as if it were two.
     """
@@ -113,10 +131,8 @@ def make(
         aa=aa,
     )
     measured = arms(asked)
-    order = [
-        [arm.label for mode in ORDERS[block % 2] for arm in measured[:: (1, -1)[block % 2]] if arm.mode == mode]
-        for block in range(blocks)
-    ]
+    groups = [[arm.label for arm in measured if arm.mode == mode] for mode in modes]
+    order = plan.order(groups, blocks, seed)
     run = Run(
         run_id="20261123-050712-lab-" + "-".join(modes) + "-3f",
         version="0.1.0",
@@ -129,11 +145,17 @@ def make(
         order=order,
         arms=measured,
         cpu_source=dict.fromkeys(MAC, "this machine's accounting of the node's User-Mode Linux process, nanoseconds"),
-        cpu_plan={"director": [0], "rs1": [1], "rs2": [1], "client": [1], "load agent": [1]},
+        cpu_plan={} if hosts else {"director": [0], "rs1": [1], "rs2": [1], "client": [1], "load agent": [1]},
         environment=_environment(),
+        quiet=[
+            Quiet(block=block, over_s=2.0, cpu_s={node: 2 * each for node, each in IDLE.items()})
+            for block in range(1, blocks + 1)
+        ],
         restored=Restored(verified=True),
     )
     run.proofs = {mode: proof(mode) for mode in modes if mode in FORWARD}
+    if hosts:
+        run.environment["director"]["ipvs_entry_bytes"] = "384"
     folder = RunFolder.create(out, run.run_id)
     rng = np.random.default_rng(seed)
     scale = requests / window_s / max(BEHAVIOUR[mode].rps for mode in modes)
@@ -145,11 +167,15 @@ def make(
             number += 1
             slow = (1 + drift * (number - 1) / max(1, total - 1)) * rng.normal(1, noise)
             share = _share(arm, BEHAVIOUR[mode].rps * scale * slow)
-            samples = _samples(rng, mode, scale * slow * share, window_s, warmup_s, ramp, error_share, slower_ms)
+            samples = _samples(
+                rng, mode, scale * slow * share, window_s, warmup_s, ramp, error_share, slower_ms, failing
+            )
             name = f"samples-{number:03d}-{mode}.npz"
             samples.save(folder.path / name)
-            served = np.bincount(samples.server, minlength=3)
-            folder.append_series(_readings(rng, number, mode, samples, warmup_s + window_s, scale))
+            window = (warmup_s, warmup_s + window_s)
+            folder.append_series(_readings(rng, number, mode, samples, window, scale, director_got))
+            if hosts:
+                folder.append_cpus(_cpus(number, window))
             run.trials.append(
                 Trial(
                     number=number,
@@ -160,7 +186,7 @@ def make(
                     steady=True,
                     switch_s=2.0 if number > 1 else None,
                     started=f"2026-11-23T05:{7 + number // 4:02d}:12Z",
-                    window_s=(warmup_s, warmup_s + window_s),
+                    window_s=window,
                     samples=name,
                     requests=int(samples.started_in_window().sum()),
                     errors=int((samples.started_in_window() & (samples.error > 0)).sum()),
@@ -174,38 +200,51 @@ def make(
                         time_wait=3,
                         address_exhausted=0,
                     ),
-                    ipvs_served={} if mode == "direct" else {"rs1": int(served[1]), "rs2": int(served[2])},
                 )
             )
     folder.save(run)
     return folder
 
 
-def make_search(out: Path, capacity: dict[str, float], *, seed: int = 1) -> RunFolder:
+def make_search(out: Path, capacity: dict[str, float], *, older: bool = False, seed: int = 1) -> RunFolder:
     """Write the folder of a search that found 95 % of each mode's capacity, and return it.
 
     Args:
         out: where the folder is made.
         capacity: by mode, the requests per second that it carries; any more fails its limit.
+        older: as of schema 1, which bisected, and confirmed what it had found.
         seed: everything random follows from it.
     """
-    steps = ((0.5, "bracket"), (1.0, "bracket"), (2.0, "bracket"), (1.5, "bisect"), (1.05, "bisect"), (0.95, "bisect"))
+    steps: list[tuple[float, Step, float | None]] = [(0.5, "bracket", None), (1.0, "bracket", None)]
+    steps.append((2.0, "bracket", None))
+    if older:
+        steps += [(1.5, "bisect", None), (1.05, "bisect", None), (0.95, "bisect", None)]
+        steps += [(0.95, "confirm", None)] * 3
+    else:
+        steps += [(1.2, "probe", None), (1.05, "probe", None), (0.95, "probe", None)]
+        steps += [(0.95 * share, "measure", share) for share in SHARES for _ in range(3)]
     folder = make(out, modes=tuple(capacity), blocks=1, sweep="rate=1,2", requests=400, window_s=1.0, warmup_s=0.5)
     run = folder.load()
     rng = np.random.default_rng(seed)
     run.asked = run.asked.model_copy(update={"sweep": None, "search": Search(p99_s=0.02)})
     run.arms, run.order, run.trials = [Arm(label=mode, mode=mode) for mode in capacity], [], []
+    run.quiet = [run.quiet[0].model_copy(update={"block": number}) for number in range(1, len(capacity) + 1)]
     (folder.path / "timeseries.csv").unlink()
+    if older:
+        run.schema_, run.quiet = 1, []
     for mode, most in capacity.items():
-        found = run.searches[mode] = Found(rate=0.95 * most, above=1.05 * most, resolved=True)
-        for share, step in (*steps, *((0.95, "confirm"),) * 3):
+        found = Found(rate=0.95 * most, above=1.05 * most, resolved=True)
+        if not older:
+            found = Found(rate=0.95 * most, low=0.93 * most, high=0.97 * most, resolved=True)
+        run.searches[mode] = found
+        for part, step, share in steps:
             number = len(run.trials) + 1
-            carried = share <= 1
-            rate = share * most
+            carried = part <= 1
+            rate = part * most
             samples = _samples(rng, mode, min(rate, most) / BEHAVIOUR[mode].rps, 1.0, 0.5, 0.0, 0.0)
             name = f"samples-{number:03d}-{mode}.npz"
             samples.save(folder.path / name)
-            folder.append_series(_readings(rng, number, mode, samples, 1.5, most / BEHAVIOUR[mode].rps))
+            folder.append_series(_readings(rng, number, mode, samples, (0.5, 1.5), most / BEHAVIOUR[mode].rps))
             inside = samples.started_in_window()
             run.trials.append(
                 Trial(
@@ -219,6 +258,7 @@ def make_search(out: Path, capacity: dict[str, float], *, seed: int = 1) -> RunF
                     samples=name,
                     requests=int(inside.sum()),
                     errors=0,
+                    unfinished=None if older else 0,
                     generator=Generator(
                         cpu_s=0.3,
                         lateness_p50_us=140,
@@ -230,7 +270,7 @@ def make_search(out: Path, capacity: dict[str, float], *, seed: int = 1) -> RunF
                 )
             )
             why = f"{rate:,.0f} carried" if carried else f"only {most:,.0f} of {rate:,.0f} requests/s"
-            found.probes.append(Probe(trial=number, rate=rate, step=step, carried=carried, why=why))
+            found.probes.append(Probe(trial=number, rate=rate, step=step, share=share, carried=carried, why=why))
     folder.save(run)
     return folder
 
@@ -255,6 +295,7 @@ def _samples(
     ramp: float,
     error_share: float,
     slower_ms: float = 0.0,
+    failing: str = "",
 ) -> Samples:
     behaviour = BEHAVIOUR[mode]
     length = warmup_s + window_s + 0.2
@@ -272,17 +313,19 @@ def _samples(
     end = start + latency
     keep = end < length * 1e6
     start, latency = start[keep], latency[keep]
+    names = ("", "rs1", "rs2")
     error = (rng.random(len(start)) < error_share).astype(np.uint8)
     server = (1 + np.arange(len(start)) % 2).astype(np.uint8)
     latency[server == 2] += slower_ms * 1e3
-    server[error > 0] = 0
-    latency[error > 0] = 10e6
+    # A request that times out was answered by nobody; whose it was is known where its connection had told.
+    server[error > 0] = names.index(failing)
+    latency[error > 0] = TIMEOUT_US
     return Samples(
         start.astype(np.uint64),
         latency.astype(np.uint32),
         server,
         error,
-        ("", "rs1", "rs2"),
+        names,
         ("", "timeout"),
         (int(warmup_s * 1e6), int((warmup_s + window_s) * 1e6)),
         np.zeros(len(start), np.uint32),
@@ -290,26 +333,36 @@ def _samples(
 
 
 def _readings(
-    rng: np.random.Generator, number: int, mode: str, samples: Samples, length: float, scale: float
-) -> list[dict]:
+    rng: np.random.Generator,
+    number: int,
+    mode: str,
+    samples: Samples,
+    window: tuple[float, float],
+    scale: float,
+    director_got: float = 1 - WAIT["director"],
+) -> list[dict[str, object]]:
     """Counters at about every half second: a start value that differs per node, then growth with the requests.
 
     Fewer requests than in the lab (``scale``) cost the director that much more each, so that it is as busy as there.
     """
     behaviour = BEHAVIOUR[mode]
     rows = []
+    length = window[1]
     times = np.arange(-0.5, length + 0.6, 0.5) + rng.normal(0, 0.012, int(np.ceil((length + 1.1) / 0.5)))
+    edges = {int(np.abs(times - edge).argmin()) for edge in window}
     ends = np.sort(samples.start_us + samples.latency_us) / 1e6
+    waits = {**WAIT, "director": 1 - director_got}
     for node in ("director", "rs1", "rs2", "client"):
         base = rng.integers(10_000, 1_000_000)
-        for t in times:
+        for index, t in enumerate(times):
             done = float(np.searchsorted(ends, t))
             active = max(0.0, min(t, length))
-            row: dict[str, object] = {"trial": number, "node": node, "t_s": round(float(t), 6)}
+            row: dict[str, Any] = {"trial": number, "node": node, "t_s": round(float(t), 6)}
+            cost: dict[str, float]
             share = done / 2
             if node == "director":
                 cost = {
-                    "cpu_s": done * behaviour.cpu_us / 1e6 / scale + 0.002 * t,
+                    "cpu_s": done * behaviour.cpu_us / 1e6 / scale,
                     "guest_busy_s": active * behaviour.busy,
                     "guest_softirq_s": active * behaviour.busy * 0.86,
                     "rx_bytes": done * behaviour.rx_bytes,
@@ -323,6 +376,7 @@ def _readings(
                     "ipvs_in_bytes": int(done * 742),
                     "ipvs_out_packets": int(done * 5.6) if mode == "nat" else 0,
                     "ipvs_out_bytes": int(done * 65_984) if mode == "nat" else 0,
+                    "ipvs_entries": int(done) if index in edges else "",
                 }
             elif node == "client":
                 cost = {
@@ -344,9 +398,25 @@ def _readings(
                     "rx_packets": share * 9.8,
                     "tx_packets": share * 5.6,
                 }
+            cost["cpu_s"] += IDLE[node] * t
+            cost["cpu_wait_s"] = cost["cpu_s"] * waits[node] / (1 - waits[node])
+            if node != "director":
+                cost["retransmits"] = done // 500
+            cost["softnet_dropped"], cost["softnet_squeezed"] = active // 2, active // 1
             for name, value in cost.items():
                 row[name] = round(base + value, 6) if name.endswith("_s") else int(base + value)
             rows.append(row)
+    return rows
+
+
+def _cpus(number: int, window: tuple[float, float]) -> list[dict[str, object]]:
+    """Counters of the director's two CPUs, the first of which does the softirqs, at each second."""
+    busy, softirq, steal = (0.8, 0.3), (0.6, 0.15), (0.02, 0.0)
+    rows: list[dict[str, object]] = []
+    for t in range(int(window[1]) + 2):
+        for cpu in (0, 1):
+            counters = (round(50 + share[cpu] * t, 6) for share in (busy, softirq, steal))
+            rows.append(dict(zip(CPUS, (number, "director", float(t), cpu, *counters), strict=True)))
     return rows
 
 
