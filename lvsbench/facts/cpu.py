@@ -225,13 +225,19 @@ class Others:
         self._ran: Mapping[int, tuple[int, float]] = {}
         self._raw_s: dict[int, float] = {}
         self._total_s: dict[int, float] = {}
+        self._known_s: Mapping[int, float] = {}
 
-    def look(self, times: Mapping[int, Times]) -> Mapping[int, float]:
+    def look(self, times: Mapping[int, Times], known_s: Mapping[int, float] | None = None) -> Mapping[int, float]:
         """Return by CPU the seconds that it was busy with others, or taken by a hypervisor, since the first look.
 
         Since the kernel counts its busy time in ticks of 10 ms, and that of processes in nanoseconds, the difference
         of both can go back by a tick; what is returned does not.
+
+        Args:
+            times: of each CPU, now.
+            known_s: by CPU the seconds so far of what is no other either and was looked at already.
         """
+        known_s = known_s or {}
         ran = _ran_on(self._own, self._proc)
         own_s = dict.fromkeys(times, 0.0)
         for thread, (cpu, ran_s) in ran.items():
@@ -241,9 +247,11 @@ class Others:
         for cpu, now in times.items():
             before = self._times.get(cpu, now)
             used_s = now.busy_s - before.busy_s + now.steal_s - before.steal_s
+            if self._times:
+                own_s[cpu] += known_s.get(cpu, 0.0) - self._known_s.get(cpu, 0.0)
             self._raw_s[cpu] = self._raw_s.get(cpu, 0.0) + used_s - own_s[cpu]
             self._total_s[cpu] = max(self._total_s.get(cpu, 0.0), self._raw_s[cpu])
-        self._times, self._ran = times, ran
+        self._times, self._ran, self._known_s = times, ran, known_s
         return self._total_s
 
 

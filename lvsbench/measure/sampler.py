@@ -48,11 +48,13 @@ exec awk $w -v end='{END}' '{{
 
 
 def files(node: Node, *, edge: bool) -> list[str]:
-    """Return the files that a reading of a node needs; at an edge of the window also a table that can be long."""
-    wanted = [STAT, DEVICES, SOFTNET]
-    wanted += [IPVS] if node.role is Role.DIRECTOR else [SNMP]
+    """Return the files that a reading of a node needs; at an edge of the window also those only needed there."""
+    director = node.role is Role.DIRECTOR
+    wanted = [STAT, DEVICES, IPVS if director else SNMP]
     wanted += [] if node.process is not None else [PRESSURE]
-    return [*wanted, TABLE] if edge and node.role is Role.DIRECTOR else wanted
+    # The table can be long.
+    wanted += [SOFTNET] if edge else []
+    return [*wanted, TABLE] if edge and director else wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class Reading:
             began; None of a host.
         pressure_s: seconds in which some task of a host had to wait for a CPU; None where the kernel does not tell.
         retransmits: TCP segments that it sent once more; None of a director, which ends no connection.
-        softnet_dropped, softnet_squeezed: packets dropped, and rounds cut short, on their way into the IP stack.
+        softnet_dropped, softnet_squeezed: packets dropped, and rounds cut short, on their way into the IP stack; None
+            where nobody asked.
         ipvs_entries: connections in IPVS's table; None where nobody asked.
         cpus: the times of each CPU of a host, by its number; empty in the lab.
     """
@@ -177,7 +180,7 @@ class Sampler:
         proc: Path = cpu.PROC,
     ) -> None:
         self._nodes = nodes
-        self._others = cpu.Others({*lab, os.getpid()}, proc)
+        self._others = cpu.Others({*lab, os.getpid()} - {node.process for node, _ in nodes}, proc)
         self._proc = proc
         self._waiting = {node.name: cpu.Waiting() for node, _ in nodes if node.process is not None}
         self._processes: dict[str, Process] = {node.name: shells[node.name].start(SCRIPT) for node, _ in nodes}
@@ -203,7 +206,7 @@ class Sampler:
         Args:
             zero_s: t = 0, on this process's monotonic clock.
             at_s: when to read, in seconds since t = 0, ascending.
-            edges_s: those of them at which IPVS's table is read too.
+            edges_s: those of them that are edges of the window.
         """
         self._readings = []
         self._stopped.clear()
@@ -238,7 +241,7 @@ class Sampler:
             self.error = error
 
     def read(self, *, edge: bool = False) -> list[Reading]:
-        """Take one reading of every node, all under way at the same time; at an edge of IPVS's table, too."""
+        """Take one reading of every node, all under way at the same time; at an edge of the window of more files."""
         asked = {}
         for node, _ in self._nodes:
             asked[node.name] = time.monotonic()
@@ -253,15 +256,22 @@ class Sampler:
     def _look_from_outside(self) -> dict[str, _Outside]:
         """Return for each node of the lab what this machine says of it."""
         times = cpu.parse_cpus((self._proc / "stat").read_text())
-        others_s = self._others.look(times)
-        found = {}
+        trees, pinned, known_s = {}, {}, dict.fromkeys(times, 0.0)
         for node, _ in self._nodes:
             if node.process is not None:
-                tree = cpu.process_tree(node.name, node.process, self._proc)
-                pinned = _affinity(node) & times.keys()
-                wait_s = self._waiting[node.name].look(tree, [times[number] for number in pinned])
-                found[node.name] = _Outside(tree.ran_s, wait_s, sum(others_s[number] for number in pinned))
-        return found
+                trees[node.name] = tree = cpu.process_tree(node.name, node.process, self._proc)
+                pinned[node.name] = on = _affinity(node) & times.keys()
+                for number in on:
+                    known_s[number] += tree.ran_s / len(on)
+        others_s = self._others.look(times, known_s)
+        return {
+            name: _Outside(
+                tree.ran_s,
+                self._waiting[name].look(tree, [times[number] for number in pinned[name]]),
+                sum(others_s[number] for number in pinned[name]),
+            )
+            for name, tree in trees.items()
+        }
 
     def _receive(
         self, node: Node, interface: str, names: Sequence[str], asked_s: float, outside: _Outside | None

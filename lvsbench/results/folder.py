@@ -40,8 +40,8 @@ TIMESERIES = (
     "others_s",  # lab: seconds that the node's CPU went to what is not of the lab, or to a hypervisor, so far
     "pressure_s",  # of hosts: seconds in which some task had to wait for a CPU (PSI)
     "retransmits",  # TCP segments sent once more, so far; not of the director
-    "softnet_dropped",  # packets dropped before the IP stack, over all CPUs, so far
-    "softnet_squeezed",  # rounds of receiving that ended with packets left, so far
+    "softnet_dropped",  # packets dropped before the IP stack, over all CPUs, so far; at the window's edges only
+    "softnet_squeezed",  # rounds of receiving that ended with packets left, so far; likewise
     "ipvs_entries",  # connections in the director's table at this moment, at the window's edges only
 )
 """Columns of ``timeseries.csv``. Everything but trial, node, t_s and ipvs_entries is a counter that only grows."""

@@ -152,6 +152,13 @@ def test_others_do_not_give_back_what_they_used() -> None:
     assert others.look({0: times(12, 0.5)})[0] == pytest.approx(2.25)
 
 
+def test_what_is_known_already_is_not_others() -> None:
+    """Seconds of processes that were looked at elsewhere are taken off by their growth, not by their sum."""
+    others = Others([])
+    others.look({0: times(10), 1: times(20)}, {0: 7.0})
+    assert others.look({0: times(12), 1: times(21)}, {0: 8.5}) == pytest.approx({0: 0.5, 1: 1.0})
+
+
 def test_what_was_used_before_the_first_look_does_not_count() -> None:
     """A process that ran for long before is no less of a burden than one that begins now: only growth counts."""
     others, cpu = Others([os.getpid()]), min(os.sched_getaffinity(0))
