@@ -68,7 +68,7 @@ def read(folder: RunFolder) -> Measured:
                 **counters.of_nodes(run, trial, used, read, int(counts["completed"])),
             }
         )
-        servers.append(_by_server(samples, mine, list(cluster.service.real_servers)).assign(**place))
+        servers.append(_by_server(samples, mine, list(used.service.real_servers)).assign(**place))
         bins.append(_series(trial, samples).assign(**place))
     empty = ["number", "block", "mode", "point"]
     return Measured(

@@ -138,7 +138,8 @@ def _page(whole: Measured, report: dict[str, Any], embedded: str) -> str:
         run=measured.run,
         report=report,
         modes=list(report["modes"]),
-        looks={mode: mode if mode in drawing.LOOKS else "other" for mode in report["modes"]},
+        # A mode of a search that found nothing has no numbers, but a row.
+        looks={mode: mode if mode in drawing.LOOKS else "other" for mode in [*whole.run.modes, *report["modes"]]},
         open_loop=measured.open_loop,
         what=_what(whole),
         failed=words.failures(report),
