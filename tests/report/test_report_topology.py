@@ -10,9 +10,10 @@ import pytest
 from lvsbench.cluster import find, load
 from lvsbench.report import drawing
 from lvsbench.report.figures import topology
+from lvsbench.report.measured import Measured
 
 
-def on(measured, name):
+def on(measured: Measured, name: str) -> Measured:
     """Return the run as if it had been made on a shipped topology."""
     return replace(measured, cluster=load(find(name)))
 
@@ -26,7 +27,7 @@ def on(measured, name):
         ("nat-two-arms", "NAT", "client → director → rs1; reply rs1 → director → client."),
     ],
 )
-def test_the_path_passes_the_routers_of_the_layout(measured, name, mode, path):
+def test_the_path_passes_the_routers_of_the_layout(measured: Measured, name: str, mode: str, path: str) -> None:
     """Between nodes of two segments the path goes through the router, and the words stand where the packet arrives."""
     frame = topology.panels(on(measured, name))[mode]
     assert topology.alt(mode, frame).endswith(path)
@@ -35,7 +36,7 @@ def test_the_path_passes_the_routers_of_the_layout(measured, name, mode, path):
     assert edges["captured"].astype(bool).all()
 
 
-def test_a_second_director_stands_apart(measured):
+def test_a_second_director_stands_apart(measured: Measured) -> None:
     """A director that stands by is drawn, on no path, and without the VIP."""
     frame = topology.panels(on(measured, "two-directors"))["DR"]
     standby = frame[frame["name"] == "director2"]
@@ -45,7 +46,7 @@ def test_a_second_director_stands_apart(measured):
 
 
 @pytest.mark.parametrize("name", ["lab", "routed", "tun-remote", "nat-two-arms", "two-directors"])
-def test_no_box_lies_on_another(measured, name):
+def test_no_box_lies_on_another(measured: Measured, name: str) -> None:
     """Boxes do not overlap and stay inside the drawing, and the figure can be drawn."""
     frame = topology.panels(on(measured, name))["TUN"]
     boxes = {
