@@ -151,8 +151,8 @@ def _tree(process: int, proc: Path) -> tuple[float, Tree]:
     return dead_s, Tree(dead_s + living_s, waited_s)
 
 
-def _processes(process: int, proc: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield the folders of a process and of all its descendants, each with those of its threads."""
+def _processes(process: int, proc: Path, apart: Collection[int] = ()) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield the folders of a process and of its descendants, each with those of its threads; none below ``apart``."""
     folder = proc / str(process)
     threads = list((folder / "task").iterdir())
     yield folder, threads
@@ -161,9 +161,10 @@ def _processes(process: int, proc: Path) -> Iterator[tuple[Path, list[Path]]]:
             children = (thread / "children").read_text().split()
         except _GONE:
             continue
-        for child in children:
+        for child in map(int, children):
             try:
-                yield from _processes(int(child), proc)
+                if child not in apart:
+                    yield from _processes(child, proc, apart)
             except _GONE:
                 continue
 
@@ -215,11 +216,13 @@ class Others:
 
     Args:
         own: the processes that are no others, all their descendants included.
+        apart: descendants of theirs that are looked at elsewhere, and given to :meth:`look`.
         proc: where procfs is mounted.
     """
 
-    def __init__(self, own: Collection[int], proc: Path = PROC) -> None:
+    def __init__(self, own: Collection[int], apart: Collection[int] = (), proc: Path = PROC) -> None:
         self._own = own
+        self._apart = apart
         self._proc = proc
         self._times: Mapping[int, Times] = {}
         self._ran: Mapping[int, tuple[int, float]] = {}
@@ -235,10 +238,10 @@ class Others:
 
         Args:
             times: of each CPU, now.
-            known_s: by CPU the seconds so far of what is no other either and was looked at already.
+            known_s: by CPU the seconds so far of what is ``apart``.
         """
         known_s = known_s or {}
-        ran = _ran_on(self._own, self._proc)
+        ran = _ran_on(self._own, self._apart, self._proc)
         own_s = dict.fromkeys(times, 0.0)
         for thread, (cpu, ran_s) in ran.items():
             before_s = self._ran[thread][1] if thread in self._ran else ran_s if not self._times else 0.0
@@ -269,7 +272,7 @@ def busy_with_others(
     Returns:
         by CPU a number from 0 to 1; a CPU that the kernel says nothing of is left out.
     """
-    others, began_s = Others(own, proc), time.monotonic()
+    others, began_s = Others(own, proc=proc), time.monotonic()
     others.look(parse_cpus((proc / "stat").read_text()))
     time.sleep(over_s)
     used_s = others.look(parse_cpus((proc / "stat").read_text()))
@@ -277,12 +280,12 @@ def busy_with_others(
     return {cpu: round(min(1.0, used_s[cpu] / elapsed_s), 3) for cpu in sorted(used_s.keys() & set(cpus))}
 
 
-def _ran_on(processes: Collection[int], proc: Path) -> dict[int, tuple[int, float]]:
+def _ran_on(processes: Collection[int], apart: Collection[int], proc: Path) -> dict[int, tuple[int, float]]:
     """Return for each thread the CPU that it ran on last (proc(5), stat field 39), and the seconds that it ran."""
     found = {}
-    for process in processes:
+    for process in set(processes) - set(apart):
         try:
-            for _, threads in _processes(process, proc):
+            for _, threads in _processes(process, proc, apart):
                 for thread in threads:
                     ran_s = int((thread / "schedstat").read_text().split()[0]) / 1e9
                     found[int(thread.name)] = (int(_stat(thread)[36]), ran_s)

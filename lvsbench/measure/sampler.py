@@ -180,7 +180,9 @@ class Sampler:
         proc: Path = cpu.PROC,
     ) -> None:
         self._nodes = nodes
-        self._others = cpu.Others({*lab, os.getpid()} - {node.process for node, _ in nodes}, proc)
+        # Of a lab that was booted for this command alone the nodes are children of this process.
+        read = {node.process for node, _ in nodes if node.process is not None}
+        self._others = cpu.Others({*lab, os.getpid()}, read, proc)
         self._proc = proc
         self._waiting = {node.name: cpu.Waiting() for node, _ in nodes if node.process is not None}
         self._processes: dict[str, Process] = {node.name: shells[node.name].start(SCRIPT) for node, _ in nodes}

@@ -159,6 +159,21 @@ def test_what_is_known_already_is_not_others() -> None:
     assert others.look({0: times(12), 1: times(21)}, {0: 8.5}) == pytest.approx({0: 0.5, 1: 1.0})
 
 
+def test_a_child_that_is_looked_at_elsewhere_counts_once() -> None:
+    """What a child used is taken off once, as it is given, although it is a descendant of an own process."""
+    cpu = min(os.sched_getaffinity(0))
+    process = spinning(cpu)
+    try:
+        others = Others([os.getpid()], [process.pid])
+        others.look({cpu: times(10)}, {cpu: 5.0})
+        time.sleep(0.3)
+        found = others.look({cpu: times(12)}, {cpu: 6.0})[cpu]
+    finally:
+        process.kill()
+        process.communicate()
+    assert found == pytest.approx(1.0, abs=0.06)
+
+
 def test_what_was_used_before_the_first_look_does_not_count() -> None:
     """A process that ran for long before is no less of a burden than one that begins now: only growth counts."""
     others, cpu = Others([os.getpid()]), min(os.sched_getaffinity(0))

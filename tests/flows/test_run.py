@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lvsbench.cluster import find, load
+from lvsbench.report.frames import read
 from tests.flows.conftest import ALL, Lvsbench, Snapshot, differences, only_run, start_run, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("lab")]
@@ -98,6 +99,15 @@ def test_all_modes(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> No
     assert run.state == "finished"
     assert run.restored is not None
     assert run.restored.verified
+    nodes = {"director", "rs1", "rs2"}
+    assert [(quiet.block, set(quiet.cpu_s)) for quiet in run.quiet] == [(1, nodes)]
+    assert all(0 < used_s < 0.5 * quiet.over_s for quiet in run.quiet for used_s in quiet.cpu_s.values())
+    assert run.machine_busy
+    assert int(run.environment["director"]["ipvs_entry_bytes"]) > 100
+    assert "tso" in run.environment["director"]["offloads"]
+    trials = read(folder).trials
+    assert trials["director_got"].between(0.01, 1).all()
+    assert (trials["ipvs_entries"] > 0).all()
     names = {path.name for path in folder.path.iterdir()}
     assert {"run.json", "report.json", "index.html", "timeseries.csv", "journal.jsonl", "commands.jsonl"} <= names
     assert len(list(folder.path.glob("samples-*.npz"))) == 3
