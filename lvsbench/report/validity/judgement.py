@@ -25,11 +25,12 @@ class Judgement:
 
 
 def worst(measured: Measured, column: str) -> tuple[float, str]:
-    """Return the largest value of a column of the trials, and where it was in words."""
+    """Return the largest known value of a column of the trials, and where it was in words; 0 where none is known."""
     values: Floats = measured.trials[column].to_numpy(dtype=np.float64) if len(measured.trials) else np.zeros(0)
-    if not len(values):
+    if not np.isfinite(values).any():
         return 0.0, ""
-    return float(values.max()), where(measured.trials.iloc[int(values.argmax())])
+    index = int(np.nanargmax(values))
+    return float(values[index]), where(measured.trials.iloc[index])
 
 
 def where(row: pd.Series[Any]) -> str:

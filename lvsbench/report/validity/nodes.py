@@ -2,58 +2,86 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from lvsbench.cluster import Mode
 from lvsbench.report import words
-from lvsbench.report.language import apart, listed, msg, say
-from lvsbench.report.limits import Limit, level_with, limit, mean
+from lvsbench.report.language import apart, listed, say
+from lvsbench.report.limits import GOT, WAIT, Limit, level_with, limit, mean
 from lvsbench.report.measured import Measured
-from lvsbench.report.validity.judgement import Judgement, Word, some, where
+from lvsbench.report.validity.judgement import Judgement, Word, some, where, worst
 
-DIRECTOR_WARNING, DIRECTOR_ERROR = 0.95, 0.75
-SERVER_WARNING, SERVER_ERROR = 0.8, 0.4
-"""What a node got of the CPU time that it wanted: it ran, or was ready to run and waited."""
+GOT_ERROR = 0.5
+"""Of the CPU time that a node wanted; from :data:`lvsbench.report.limits.GOT` on it is a warning."""
+OTHERS_WARNING, OTHERS_ERROR = 0.1, 0.4
+"""What others than the lab took of a CPU that nodes of the lab share by plan."""
 
 
 def director_share(measured: Measured) -> Judgement:
     """Judge whether the director got the CPU that it wanted: what is measured is the director."""
-    unknown = say("nobody knows how long the director waited for a CPU")
-    return _share(measured, "director-share", "director_got", measured.cluster.director.name, unknown)
+    name = measured.cluster.director.name
+    return _share(measured, "director-share", name, "cpu_busy", "director_got", "director_others")
 
 
 def server_share(measured: Measured) -> Judgement:
-    """Judge whether the real servers got the CPU that they wanted: they are in every latency."""
-    unknown = say("nobody knows how long the real servers waited for a CPU")
-    return _share(measured, "server-share", "server_got", "", unknown)
+    """Judge whether the real servers got the CPU that they wanted: they are in every latency.
 
-
-def _share(measured: Measured, code: str, column: str, node: str, unknown: str) -> Judgement:
-    trials = measured.trials
-    values = trials[column].to_numpy(dtype=np.float64) if column in trials else np.empty(0)
-    if not np.isfinite(values).any():
-        return Judgement(code, "ok", unknown)
-    least = trials.iloc[int(np.nanargmin(values))]
-    got = float(least[column])
-    name = node or min(
-        (each.name for each in measured.cluster.real_servers), key=lambda each: least.get(f"got_{each}", np.inf)
+    Those of a lab that share a CPU by plan wait for each other, whatever else there is. There it is judged what others
+    took of it.
+    """
+    names = [node.name for node in measured.cluster.real_servers]
+    sharers = [name for name in names if _sharers(measured, name)]
+    if not sharers:
+        found = [_share(measured, "server-share", name, "", f"got_{name}", "server_others") for name in names]
+        return max(found, key=lambda each: ("ok", "warning", "error").index(each.verdict))
+    together = {"nodes": listed(names)}
+    if "server_others" not in measured.trials or measured.trials["server_others"].isna().all():
+        return Judgement("server-share", "ok", say("nobody looked who else was on the CPU of {nodes}", **together))
+    most, at = worst(measured, "server_others")
+    share = f"{most * 100:.0f}"
+    if most < OTHERS_WARNING:
+        text = say("{nodes} share a CPU by plan; others had at most {share} % of it", share=share, **together)
+        return Judgement("server-share", "ok", text)
+    text = say(
+        "others than the lab had {share} % of the CPU of {nodes}{where}: what they carried is not what they can carry",
+        share=share,
+        where=at,
+        **together,
     )
-    warning, error = (DIRECTOR_WARNING, DIRECTOR_ERROR) if code == "director-share" else (SERVER_WARNING, SERVER_ERROR)
-    verdict: Word = "error" if got < error else "warning" if got < warning else "ok"
+    return Judgement("server-share", "error" if most >= OTHERS_ERROR else "warning", text)
+
+
+def _share(measured: Measured, code: str, node: str, busy: str, got: str, others: str) -> Judgement:
+    trials = measured.trials
+    values = trials[got].to_numpy(dtype=np.float64) if got in trials else np.empty(0)
+    if not np.isfinite(values).any():
+        return Judgement(code, "ok", say("nobody looked how long {node} waited for a CPU", node=node))
+    least = trials.iloc[int(np.nanargmin(values))]
+    share = float(least[got])
+    # What it waited, as a share of the time, where it is known how much it ran.
+    wait = float(least[busy]) * (1 / share - 1) if busy and share else math.inf
+    verdict: Word = "ok"
+    if share < GOT and wait >= WAIT:
+        verdict = "error" if share < GOT_ERROR else "warning"
     text = say(
         "{node} got {share} % of the CPU time that it wanted{where}",
-        node=name,
-        share=f"{got * 100:.0f}",
+        node=node,
+        share=f"{share * 100:.0f}",
         where=where(least),
     )
     if verdict != "ok":
-        sharers = _sharers(measured, name)
-        others = say("it shares its CPU with {nodes}", nodes=listed(sharers)) if sharers else say(_OTHERS)
-        text = apart([text, others])
+        taken = float(least.get(others, math.nan))
+        sharers = _sharers(measured, node)
+        if sharers:
+            why = say("it shares its CPU with {nodes}", nodes=listed(sharers))
+        elif math.isfinite(taken):
+            why = say("others than the lab had {share} % of its CPU", share=f"{taken * 100:.0f}")
+        else:
+            why = say("others had its CPU, or the hypervisor had")
+        text = apart([text, why, say("what it carried is not what it can carry")])
     return Judgement(code, verdict, text)
-
-
-_OTHERS = msg("others had its CPU, or the hypervisor had: what it carried is not what it can carry")
 
 
 def _sharers(measured: Measured, node: str) -> list[str]:
