@@ -12,6 +12,8 @@ from lvsbench.report import statistics
 from lvsbench.report.measured import PERCENTILES, Measured
 from lvsbench.results import MIN_BEYOND
 
+SHARES = ("cpu_busy", "director_got", "guest_busy", "softirq")
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -63,7 +65,9 @@ def estimate(measured: Measured, mode: str, column: str) -> Estimate:
         if rest == "max_s":
             return Estimate(float(values.max()), None, None, trials)
     found = statistics.interval(values)
-    return Estimate(found.value, found.low, found.high, trials)
+    # A share of what there is cannot be more than all of it.
+    high = min(found.high, 1.0) if found.high is not None and column in SHARES else found.high
+    return Estimate(found.value, found.low, high, trials)
 
 
 def comparable(measured: Measured, mode: str, column: str) -> bool:

@@ -37,7 +37,7 @@ _ROWS = (
     (msg("Service time, slowest"), ("service_s", "max"), "s", ""),
     (msg("Director CPU per request"), ("director", "cpu_s_per_request"), "s", "cpu_s_per_request"),
     (msg("Director busy"), ("director", "cpu_busy"), "share", "cpu_busy"),
-    (msg("CPU that the director got of what it wanted"), ("director", "director_got"), "share", ""),
+    (msg("Director’s CPU, got of wanted"), ("director", "director_got"), "share", ""),
     (msg("Director softirq"), ("director", "softirq"), "share", ""),
     (msg("Bytes in per request"), ("director", "rx_bytes_per_request"), "B", "rx_bytes_per_request"),
     (msg("Bytes out per request"), ("director", "tx_bytes_per_request"), "B", "tx_bytes_per_request"),
@@ -48,7 +48,7 @@ _ROWS = (
     (msg("Bits in per second"), ("director", "rx_bps"), "bit/s", ""),
     (msg("Bits out per second"), ("director", "tx_bps"), "bit/s", ""),
     (msg("Entries of IPVS's table"), ("director", "ipvs_entries"), "", "ipvs_entries"),
-    (msg("Packets dropped before the IP stack (softnet)"), ("director", "softnet_dropped"), "", ""),
+    (msg("Packets dropped at softnet"), ("director", "softnet_dropped"), "", ""),
 )
 _RESPONSE = {
     # In an open loop latency is the response time.

@@ -84,8 +84,8 @@ def scale_of(largest: float, unit: str) -> tuple[float, str]:
 
 
 def span(low: float | None, high: float | None, scale: float = 1.0) -> str:
-    """Write an interval as ``4,610 to 4,708``; empty where there is none."""
-    if low is None or high is None:
+    """Write an interval as ``4,610 to 4,708``; empty where there is none, or where all trials said the same."""
+    if low is None or high is None or low == high:
         return ""
     # A narrow interval needs more digits to be seen as one.
     for digits in range(3, MOST_DIGITS + 1):
@@ -182,6 +182,8 @@ def sentence(found: Mapping[str, Any]) -> str:
     clause = _BOUNDED.get(found["bound"], clause)
     names = {"mode": name(found["mode"]), "reference": name(found["reference"])}
     if found["ratio"] is None:
+        if not found["metric"].startswith("latency"):
+            return say("{mode} and {reference}: {what} was not measured in both.", what=say(what), **names)
         return say(
             "{mode} and {reference} cannot be compared in {what}: not every trial tells it.", what=say(what), **names
         )

@@ -39,7 +39,7 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     drawing.log_ticks(axes, "y")
     ticks = [0.0, *(p for p in SHOWN if -np.log10(1 - p) <= farthest + 0.02)]
     axes.set_xticks([-np.log10(1 - p) for p in ticks], [f"{p * 100:.6g}" for p in ticks])
-    axes.set_xlabel(say("percentile of successful requests, %"))
+    axes.set_xlabel(say("percentile of the requests, %"))
     axes.set_ylabel(say("latency, ms"))
     drawing.label_ends(axes, ends)
 
@@ -88,8 +88,8 @@ FIGURE = Figure(
     table=table,
     alt=alt,
     note=msg(
-        "Each step to the right is ten times rarer. Lines: all requests of a mode; bands: the range over its trials. "
-        "A line ends where fewer than ten requests lie beyond."
+        "Each step to the right is ten times rarer. Lines: the mean over a mode's trials; bands: their range. A line ends "
+        "where a trial has fewer than ten requests beyond, or where failed requests begin."
     ),
     margins=(0.55, 0.45, 0.64, 0.12),
     size=(4.7, 3.1),

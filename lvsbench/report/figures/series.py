@@ -11,8 +11,8 @@ from lvsbench.report.drawing import Figure, Table
 from lvsbench.report.language import apart, listed, msg, say
 from lvsbench.report.measured import Measured
 
-THROUGHPUT, ERRORS = msg("requests per second"), msg("failed requests per second, when they began")
-CPU, RETRANSMITS = msg("director, share of its CPUs busy"), msg("TCP segments sent again by real servers, per second")
+THROUGHPUT, ERRORS = msg("requests per second"), msg("failed requests per second")
+CPU, RETRANSMITS = msg("director, share of its CPUs busy"), msg("TCP retransmits per second")
 FEWEST_READINGS = 3
 """Fewer readings of a trial make no line: a window of 2 s that is read once a second."""
 
