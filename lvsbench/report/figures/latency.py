@@ -88,8 +88,8 @@ FIGURE = Figure(
     table=table,
     alt=alt,
     note=msg(
-        "Each step to the right is ten times rarer. Lines: the mean over a mode's trials; bands: their range. A line ends "
-        "where a trial has fewer than ten requests beyond, or where failed requests begin."
+        "Each step to the right is ten times rarer. Lines: the mean over a mode's trials; bands: their range. A line "
+        "ends where a trial has fewer than ten requests beyond, or where failed requests begin."
     ),
     margins=(0.55, 0.45, 0.64, 0.12),
     size=(4.7, 3.1),
