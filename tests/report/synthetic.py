@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lvsbench import cluster
 from lvsbench.measure import blocks as plan
@@ -35,6 +37,9 @@ MAC = {"director": "02:00:00:00:7f:0a", "rs1": "02:00:00:00:7f:14", "rs2": "02:0
 MAC["client"] = "02:00:00:00:7f:28"
 VIP, DIP, RIP, CIP = "192.168.127.100", "192.168.127.10", "192.168.127.20", "192.168.127.40"
 
+
+OTHERS = 0.02
+"""What others than the lab have of each of its CPUs."""
 
 Step = Literal["bracket", "probe", "measure", "bisect", "confirm"]
 
@@ -158,6 +163,7 @@ def make(
         run.environment["director"]["ipvs_entry_bytes"] = "384"
     folder = RunFolder.create(out, run.run_id)
     rng = np.random.default_rng(seed)
+    waits = {**(dict.fromkeys(WAIT, 0.02) if hosts else WAIT), "director": 1 - director_got}
     scale = requests / window_s / max(BEHAVIOUR[mode].rps for mode in modes)
     total, number = sum(len(block) for block in order), 0
     for block, labels in enumerate(order, start=1):
@@ -173,9 +179,11 @@ def make(
             name = f"samples-{number:03d}-{mode}.npz"
             samples.save(folder.path / name)
             window = (warmup_s, warmup_s + window_s)
-            folder.append_series(_readings(rng, number, mode, samples, window, scale, director_got))
+            readings = _readings(rng, number, mode, samples, window, scale, waits)
             if hosts:
+                readings = [{**row, "others_s": ""} for row in readings]
                 folder.append_cpus(_cpus(number, window))
+            folder.append_series(readings)
             run.trials.append(
                 Trial(
                     number=number,
@@ -204,6 +212,45 @@ def make(
             )
     folder.save(run)
     return folder
+
+
+def rewrite(
+    folder: RunFolder,
+    number: int,
+    latency_s: npt.NDArray[np.float64],
+    *,
+    failed: npt.NDArray[np.bool_] | None = None,
+    server: str = "",
+) -> None:
+    """Replace what a trial measured by requests that started evenly over its window.
+
+    Args:
+        folder: of the run.
+        number: of the trial.
+        latency_s: of each request, in seconds, shape (requests,).
+        failed: which of them failed: they time out after 10 s; none by default.
+        server: the real server that all of them went to; "" is each in turn.
+    """
+    run = folder.load()
+    trial = next(each for each in run.trials if each.number == number)
+    begin, end = trial.window_s
+    count = len(latency_s)
+    bad = np.zeros(count, np.bool_) if failed is None else failed
+    names = ("", "rs1", "rs2")
+    start = (begin + (end - begin) * (np.arange(count) + 0.5) / count) * 1e6
+    in_turn = (1 + np.arange(count) % 2).astype(np.uint8)
+    Samples(
+        start.astype(np.uint64),
+        np.where(bad, TIMEOUT_US, latency_s * 1e6).astype(np.uint32),
+        np.full(count, names.index(server), np.uint8) if server else np.where(bad, 0, in_turn).astype(np.uint8),
+        bad.astype(np.uint8),
+        names,
+        ("", "timeout"),
+        (int(begin * 1e6), int(end * 1e6)),
+        np.zeros(count, np.uint32),
+    ).save(folder.path / trial.samples)
+    trial.requests, trial.errors = count, int(bad.sum())
+    folder.save(run)
 
 
 def make_search(out: Path, capacity: dict[str, float], *, older: bool = False, seed: int = 1) -> RunFolder:
@@ -339,7 +386,7 @@ def _readings(
     samples: Samples,
     window: tuple[float, float],
     scale: float,
-    director_got: float = 1 - WAIT["director"],
+    waits: Mapping[str, float] = WAIT,
 ) -> list[dict[str, object]]:
     """Counters at about every half second: a start value that differs per node, then growth with the requests.
 
@@ -351,7 +398,6 @@ def _readings(
     times = np.arange(-0.5, length + 0.6, 0.5) + rng.normal(0, 0.012, int(np.ceil((length + 1.1) / 0.5)))
     edges = {int(np.abs(times - edge).argmin()) for edge in window}
     ends = np.sort(samples.start_us + samples.latency_us) / 1e6
-    waits = {**WAIT, "director": 1 - director_got}
     for node in ("director", "rs1", "rs2", "client"):
         base = rng.integers(10_000, 1_000_000)
         for index, t in enumerate(times):
@@ -400,6 +446,7 @@ def _readings(
                 }
             cost["cpu_s"] += IDLE[node] * t
             cost["cpu_wait_s"] = cost["cpu_s"] * waits[node] / (1 - waits[node])
+            cost["others_s"] = OTHERS * (t + 1)
             if node != "director":
                 cost["retransmits"] = done // 500
             cost["softnet_dropped"], cost["softnet_squeezed"] = active // 2, active // 1

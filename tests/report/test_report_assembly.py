@@ -334,7 +334,7 @@ def test_the_lab_tells_no_softirq_and_no_cpus(folder: RunFolder) -> None:
 
 
 def test_a_rate_that_was_not_limited_by_its_director_is_a_lower_bound(folder: RunFolder) -> None:
-    """Where NAT's director was full and DR's was idle, DR carried at least so many times as much, wherever it is said."""
+    """Where NAT's director was full and DR's was idle, DR carried at least so many times as much."""
     report = stored(folder)
     assert [report["modes"][mode]["limit"] for mode in ("nat", "dr", "tun")] == ["director", "elsewhere", "elsewhere"]
     bounds = {(item["metric"], item["mode"]): item["bound"] for item in report["comparisons"]}
