@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lvsbench.errors import ResultsError
-from lvsbench.results import RunFolder, Samples, find_run, new_run_id
+from lvsbench.results import SCHEMA, RunFolder, Samples, find_run, new_run_id
 
 
 def made() -> Samples:
@@ -60,7 +60,7 @@ def test_a_save_that_is_cut_short_leaves_nothing_at_the_path(tmp_path: Path) -> 
         (None, "not the folder of a run"),
         ("{", "not JSON of a run"),
         ("[]", "not JSON of a run"),
-        (json.dumps({"schema": 2}), "written by a newer lvsbench"),
+        (json.dumps({"schema": SCHEMA + 1}), "written by a newer lvsbench"),
         (json.dumps({"schema": 1, "run_id": "x"}), "damaged"),
     ],
 )

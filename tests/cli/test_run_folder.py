@@ -55,7 +55,7 @@ SPOILT = {
         f"{SAMPLES}: half-written or damaged: not a file of",
         "was it copied whole?",
     ),
-    "newer": (told(schema=9), "run.json: written by a newer lvsbench (schema 9, this one knows 1)", "Upgrade lvsbench"),
+    "newer": (told(schema=9), "run.json: written by a newer lvsbench (schema 9, this one knows 2)", "Upgrade lvsbench"),
     "no run.json": (lost("run.json"), ": not the folder of a run", "Name a folder that has a run.json"),
     "no samples": (lost(SAMPLES), f"{SAMPLES}: missing", "not complete"),
     "no series": (lost("timeseries.csv"), "timeseries.csv: missing", "not complete"),
