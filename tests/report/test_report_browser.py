@@ -42,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, folder: RunFolder, swept: Ru
         made[f"{name}-zh"] = page.page(measured, assembly.assemble(measured), "zh")
     other = synthetic.make(tmp_path_factory.mktemp("other"), requests=1_000, window_s=6.0, warmup_s=2.0, seed=2)
     with speaking("zh"):
-        made["compare-zh"] = comparison.page(comparison.compare(folder, other))
+        made["compare-zh"] = comparison.page(comparison.compare([folder], [other]))
     broken = other.load()
     broken.proofs["dr"] = broken.proofs["dr"].model_copy(update={"ok": False, "problems": ["Forward is Masq"]})
     other.save(broken)

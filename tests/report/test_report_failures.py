@@ -223,7 +223,7 @@ def test_a_run_of_schema_1_says_what_it_cannot(tmp_path: Path) -> None:
     assert report["valid"], report["validity"]
     director = report["modes"]["nat"]["director"]
     assert director["director_got"]["value"] is director["ipvs_entries"]["value"] is None
-    assert "CPU that the director got" not in page_of(folder)[: page_of(folder).index('<section id="data"')]
+    assert "Director’s CPU, got of wanted" not in page_of(folder)[: page_of(folder).index('<section id="data"')]
 
 
 @pytest.mark.parametrize("name", ["example", "example-open", "example-later"])

@@ -109,7 +109,7 @@ def test_numbers_are_the_same(name: str, pages: dict[str, str]) -> None:
     assert data(pages[name]) == data(pages["en"])
 
 
-def test_what_is_stored_stays_english(folder) -> None:
+def test_what_is_stored_stays_english(folder: RunFolder) -> None:
     """report.json says the same whatever language its page has."""
     make(folder, "zh")
     told = folder.report.read_bytes()
@@ -117,7 +117,7 @@ def test_what_is_stored_stays_english(folder) -> None:
     assert folder.report.read_bytes() == told
 
 
-def test_figures_keep_their_text_as_text(folder) -> None:
+def test_figures_keep_their_text_as_text(folder: RunFolder) -> None:
     """Letters that matplotlib's font lacks are text in the figure, and nobody is warned of them."""
     from lvsbench.report.figures import throughput
 
@@ -140,7 +140,7 @@ def test_values_are_escaped_in_markup() -> None:
     assert language.known("{x} {") == "{x} {"
 
 
-def test_comparison_speaks_too(folder, tmp_path) -> None:
+def test_comparison_speaks_too(folder: RunFolder, tmp_path: Path) -> None:
     """The page of two runs is in the language that is spoken when it is made."""
     other = synthetic.make(tmp_path, requests=6_000, window_s=6.0, warmup_s=2.0, seed=2)
     with speaking("zh"):

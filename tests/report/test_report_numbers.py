@@ -43,12 +43,12 @@ HEADINGS = {
     "Response time, 99 %": "p99", "Response time, 99.9 %": "p999", "Response time, slowest": "max",
     "Service time, median": "service_p50", "Service time, 99 %": "service_p99", "Service time, slowest": "service_max",
     "Director CPU per request": "cpu", "Director busy": "busy", "Director softirq": "softirq",
-    "CPU that the director got of what it wanted": "got",
+    "Director’s CPU, got of wanted": "got",
     "Bytes in per request": "rx_bytes", "Bytes out per request": "tx_bytes",
     "Packets in per request": "rx_packets", "Packets out per request": "tx_packets",
     "Packets in per second": "rx_pps", "Packets out per second": "tx_pps",
     "Bits in per second": "rx_bps", "Bits out per second": "tx_bps",
-    "Entries of IPVS's table": "entries", "Packets dropped before the IP stack (softnet)": "softnet",
+    "Entries of IPVS's table": "entries", "Packets dropped at softnet": "softnet",
 }  # fmt: skip
 QUANTITIES = {
     "bytes in per request": "rx_bytes", "bytes out per request": "tx_bytes", "packets out per request": "tx_packets",
@@ -334,13 +334,12 @@ def _numbers_cell(raw: Raw, mode: str, column: str, cell: str, unit: float) -> N
         trials = trials[np.isfinite(trials)]
         value = (trials.max() if largest else trials.mean()) if len(trials) else math.nan
         agrees(found[1], value, unit)
-        assert bool(interval) is (len(trials) >= 3 and not largest)
+        # Of numbers that are all the same an interval says nothing.
+        assert bool(interval) is bool(len(trials) >= 3 and not largest and np.ptp(trials) > 0)
         if interval:
-            ends = np.array([value, value])
-            if np.ptp(trials) > 0:
-                ends = np.array(stats.t.interval(0.95, len(trials) - 1, value, stats.sem(trials)))
-            for text, end in zip(interval.groups(), ends.clip(min=0), strict=True):
-                agrees(text, end, unit)
+            low, high = stats.t.interval(0.95, len(trials) - 1, value, stats.sem(trials))
+            agrees(interval[1], max(low, 0.0), unit)
+            agrees(interval[2], min(high, 1.0) if column in ("busy", "got", "softirq") else high, unit)
     ratio = re.search(rf'<span class="ratio">([≥≤] )?× ({NUMBER})(?: \(({NUMBER}) to ({NUMBER})\))?</span>', cell)
     compared = column in ("throughput", "p50", "p90", "p99", "p999", "cpu", "rx_bytes", "tx_bytes")
     known = compared and mode != "nat" and raw.told(mode, column) and raw.told("nat", column)
@@ -521,7 +520,7 @@ def test_table_of_the_series(both: Both) -> None:
             seen.add(label)
     wanted = {"requests per second", "director, share of its CPUs busy"}
     if any(trial["errors"] for trial in raw.trials):
-        wanted.add("failed requests per second, when they began")
+        wanted.add("failed requests per second")
     assert seen == wanted
 
 
