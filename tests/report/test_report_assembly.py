@@ -178,7 +178,7 @@ def spoil(folder: RunFolder, **changes: object) -> dict[str, Any]:
 
 
 @pytest.fixture
-def small(tmp_path) -> RunFolder:
+def small(tmp_path: Path) -> RunFolder:
     """A small run of six blocks that a test may spoil."""
     return synthetic.make(tmp_path, requests=1500, window_s=5.0, warmup_s=1.0)
 

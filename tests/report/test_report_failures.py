@@ -246,6 +246,10 @@ def test_the_examples_of_before_still_open(tmp_path: Path, name: str) -> None:
     for mode, of in old["modes"].items():
         assert report["modes"][mode]["throughput_rps"]["value"] == pytest.approx(of["throughput_rps"]["value"])
         assert report["modes"][mode]["latency_s"]["p50"]["value"] == pytest.approx(of["latency_s"]["p50"]["value"])
+    # The example's 99.9th percentile was that of 7 trials of 10, or of 2: it is told of all of them, or not at all.
+    for of in report["modes"].values():
+        for each in of["latency_s"].values():
+            assert each["value"] is None or None not in each["trials"]
     measured = frames.read(folder)
     for figure in figures.ALL:
         for index, (title, frame) in enumerate(figure.panels(measured).items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from pathlib import Path
 from string import Formatter
 
 import polib
@@ -12,6 +13,7 @@ import pytest
 
 from lvsbench.report import comparison, drawing, frames, language, make
 from lvsbench.report.language import say, say_html, speaking
+from lvsbench.results import RunFolder
 from tests.report import messages, synthetic
 
 LANGUAGES = [name for name in language.LANGUAGES if name != language.ENGLISH]
