@@ -53,7 +53,7 @@ def save(folder: RunFolder, report: dict[str, Any]) -> None:
 
 
 def assemble(whole: Measured) -> dict[str, Any]:
-    """Return the content of ``report.json`` (schema 1) for what was measured."""
+    """Return the content of ``report.json`` for what was measured."""
     run, measured = whole.run, whole.headline
     strip = validity.judge(whole)
     valid = not any(item.verdict == "error" for item in strip)
@@ -117,7 +117,8 @@ def _mode(measured: Measured, mode: str) -> dict[str, Any]:
         "error_kinds": measured.error_kinds.get(mode, {}),
         "throughput_rps": estimate(measured, mode, "throughput_rps").record(),
         "goodput_bps": estimate(measured, mode, "goodput_bps").record(),
-        "limit": limits.limit(measured, mode).value,
+        # Of a search the numbers are those of a part of what it found.
+        "limit": None if measured.run.searches else limits.limit(measured, mode).value,
         "latency_s": _latency(measured, mode, "latency"),
         # A user of a closed loop is never kept waiting by itself: both are the same.
         "service_s": None if not measured.open_loop else _latency(measured, mode, "service"),

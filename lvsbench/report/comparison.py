@@ -163,7 +163,8 @@ def compare(
         "differences": [asdict(each) for each in found],
         "between": [*(["runs"] if len(every) > 2 else []), *(["boots"] if spread else [])],
         "comparisons": comparisons,
-        "sentences": [say("Not valid: {why}.", why=veto) for veto in vetoes] or _sentences(comparisons),
+        "sentences": [say("Not valid: {why}.", why=veto) for veto in vetoes]
+        or _sentences(comparisons, alone=len(every) == 2),
     }
 
 
@@ -219,10 +220,10 @@ def _values(measured: Measured, mode: str, metric: str) -> list[float]:
     return list(measured.of(mode, metric)) if comparable(measured, mode, metric) else []
 
 
-def _sentences(comparisons: Sequence[dict[str, Any]]) -> list[str]:
+def _sentences(comparisons: Sequence[dict[str, Any]], *, alone: bool) -> list[str]:
     told = [each for each in comparisons if words.in_headline(each)]
     sentences = [words.between_runs(each) for each in told]
-    if told and all(each["low"] is None for each in told):
+    if told and alone and all(each["low"] is None for each in told):
         sentences.insert(
             0,
             say(

@@ -106,6 +106,7 @@ def of_nodes(
         "connections_per_s": director["ipvs_connections"] / window_s,
         "server_got": min(known, default=float("nan")),
         **{f"got_{server}": share for server, share in got.items()},
+        **{f"wait_{each}": growth(each, "cpu_wait_s") / window_s / cpu_count(run, each) for each in servers},
         "server_others": max(others, default=float("nan")),
         "rs_retransmits": total(servers, "retransmits"),
         "rs_cpu_s_per_request": sum(map(above_idle, servers)) / requests,

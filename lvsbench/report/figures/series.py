@@ -33,7 +33,7 @@ def panels(measured: Measured) -> dict[str, pd.DataFrame]:
     found = {
         THROUGHPUT: series[["number", "mode", "t_s"]].assign(value=series["throughput_rps"]),
         ERRORS: series[["number", "mode", "t_s"]].assign(value=series["errors_rps"]),
-        RETRANSMITS: again.agg(t_s=("t_s", "mean"), value=("retransmits_per_s", "sum")).drop(columns="moment"),
+        RETRANSMITS: _line(again.agg(t_s=("t_s", "mean"), value=("retransmits_per_s", "sum")).drop(columns="moment")),
         CPU: _line(director[["number", "mode", "t_s"]].assign(value=director["cpu_busy"])),
     }
     for label in (ERRORS, RETRANSMITS):

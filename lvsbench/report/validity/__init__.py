@@ -46,7 +46,6 @@ OF_HEADLINE = (
     nodes.director_share,
     nodes.server_share,
     generator.ports,
-    nodes.bottleneck,
     time.steady,
 )
 """Those who judge what the headline is made of; the others look at the whole run."""

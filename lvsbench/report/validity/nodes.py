@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 
 from lvsbench.cluster import Mode
 from lvsbench.report import words
@@ -13,6 +14,7 @@ from lvsbench.report.limits import GOT, WAIT, Limit, level_with, limit, mean
 from lvsbench.report.measured import Measured
 from lvsbench.report.validity.judgement import Judgement, Word, some, where, worst
 
+_NOBODY = pd.Series([math.inf])
 GOT_ERROR = 0.5
 """Of the CPU time that a node wanted; from :data:`lvsbench.report.limits.GOT` on it is a warning."""
 OTHERS_WARNING, OTHERS_ERROR = 0.1, 0.4
@@ -22,7 +24,7 @@ OTHERS_WARNING, OTHERS_ERROR = 0.1, 0.4
 def director_share(measured: Measured) -> Judgement:
     """Judge whether the director got the CPU that it wanted: what is measured is the director."""
     name = measured.cluster.director.name
-    return _share(measured, "director-share", name, "cpu_busy", "director_got", "director_others")
+    return _share(measured, "director-share", name, "director_got", "director_wait", "director_others")
 
 
 def server_share(measured: Measured) -> Judgement:
@@ -34,8 +36,8 @@ def server_share(measured: Measured) -> Judgement:
     names = [node.name for node in measured.cluster.real_servers]
     sharers = [name for name in names if _sharers(measured, name)]
     if not sharers:
-        found = [_share(measured, "server-share", name, "", f"got_{name}", "server_others") for name in names]
-        return max(found, key=lambda each: ("ok", "warning", "error").index(each.verdict))
+        least = min(names, key=lambda name: measured.trials.get(f"got_{name}", _NOBODY).min())
+        return _share(measured, "server-share", least, f"got_{least}", f"wait_{least}", "server_others")
     together = {"nodes": listed(names)}
     if "server_others" not in measured.trials or measured.trials["server_others"].isna().all():
         return Judgement("server-share", "ok", say("nobody looked who else was on the CPU of {nodes}", **together))
@@ -53,17 +55,15 @@ def server_share(measured: Measured) -> Judgement:
     return Judgement("server-share", "error" if most >= OTHERS_ERROR else "warning", text)
 
 
-def _share(measured: Measured, code: str, node: str, busy: str, got: str, others: str) -> Judgement:
+def _share(measured: Measured, code: str, node: str, got: str, wait: str, others: str) -> Judgement:
     trials = measured.trials
     values = trials[got].to_numpy(dtype=np.float64) if got in trials else np.empty(0)
     if not np.isfinite(values).any():
         return Judgement(code, "ok", say("nobody looked how long {node} waited for a CPU", node=node))
     least = trials.iloc[int(np.nanargmin(values))]
     share = float(least[got])
-    # What it waited, as a share of the time, where it is known how much it ran.
-    wait = float(least[busy]) * (1 / share - 1) if busy and share else math.inf
     verdict: Word = "ok"
-    if share < GOT and wait >= WAIT:
+    if share < GOT and least[wait] >= WAIT:
         verdict = "error" if share < GOT_ERROR else "warning"
     text = say(
         "{node} got {share} % of the CPU time that it wanted{where}",
@@ -91,13 +91,16 @@ def _sharers(measured: Measured, node: str) -> list[str]:
     return [name for name, cpus in plan.items() if name != node and own & set(cpus)]
 
 
-def bottleneck(measured: Measured) -> Judgement:
+def bottleneck(whole: Measured) -> Judgement:
     """Judge whether the director was the limit; where it was not, its capacity is higher than the throughput.
+
+    Of a search that is asked at the rates found, not at the part of them that its other numbers are of.
 
     The controls tell: a mode that carries as much as ``direct`` was held back by the generator or the real servers. One
     that carries as much as ``router``, and less than ``direct``, was held back by what any router does to packets.
     """
-    if measured.open_loop and not measured.run.searches:
+    measured = whole.at(0) if whole.run.searches else whole.headline
+    if measured.open_loop and not whole.run.searches:
         text = say("at a fixed rate throughput is what was offered; compare latency and CPU")
         return Judgement("bottleneck", "ok", text)
     found: dict[Limit, list[str]] = {each: [] for each in Limit}
