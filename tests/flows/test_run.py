@@ -48,6 +48,15 @@ WAYS = {
 SHORT = ("--blocks", 1, "--duration", 1, "--warmup", 0.5)
 
 
+CPU = {"director-share", "server-share"}
+"""What vetoes a run beside another lab on the same machine, rightly: that is no fault of the flow."""
+
+
+def vetoes(report: dict[str, Any]) -> set[str]:
+    """Return the checks of validity that veto a run."""
+    return {item["code"] for item in report["validity"] if item["verdict"] == "error"}
+
+
 def way(hops: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """Return the hops of a proof as in WAYS, whichever real server it was."""
     lab = load(find("lab"))
@@ -75,14 +84,15 @@ def test_all_modes(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> No
     done = lvsbench("run", "--mode", "all", "--object", "64k", "--blocks", 1, "--duration", 2, "--warmup", 0.5,
                     "--connections", "keepalive", "--json", "--out", tmp_path)  # fmt: skip
     report = json.loads(done.stdout)
-    assert done.returncode == 0, (done.stderr, report["validity"])
+    assert vetoes(report) <= CPU, (done.stderr, report["validity"])
+    assert done.returncode == (4 if vetoes(report) else 0)
     nat, dr, tun = (report["modes"][mode] for mode in ("nat", "dr", "tun"))
     for name, mode in (("nat", nat), ("dr", dr), ("tun", tun)):
         assert way(mode["proof"]["hops"]) == WAYS[name]
         assert mode["proof"]["ok"], mode["proof"]["problems"]
         assert mode["errors"] == 0
         assert mode["requests"] > 100
-        served = mode["served"]
+        served = {row["server"]: row["completed"] for row in mode["servers"] if row["server"]}
         # rr deals connections in turn, but a user that keeps one asks as fast as its real server answers.
         assert min(served.values()) >= 0.25 * mode["requests"], served
     # Costs, not rates: another lab may run on this machine. The bars for rates are for a quiet one, by hand.
@@ -124,7 +134,7 @@ def test_controls(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> Non
     for control in controls.values():
         assert control["proof"]["ok"], control["proof"]["problems"]
         assert control["errors"] == 0
-        assert min(control["served"].values()) > 25
+        assert min(row["completed"] for row in control["servers"] if row["server"]) > 25
         assert control["proof"]["ipvs_in_bytes"] == 0
     assert controls["direct"]["director"]["tx_bytes_per_request"]["value"] is None
     assert controls["router"]["director"]["tx_bytes_per_request"]["value"] > 4096
