@@ -184,9 +184,9 @@ FIRES: list[tuple[Judge, Spoil, str, str]] = [
     (nodes.server_share, lambda m: with_column(m, server_others=0.5), "error", "had 50 % of the CPU of rs1, rs2"),
     (
         nodes.server_share,
-        lambda m: with_column(on_hosts(m), got_rs1=0.89, wait_rs1=0.1, got_rs2=0.7, wait_rs2=0.2),
+        lambda m: with_column(on_hosts(m), got_rs1=0.89, wait_rs1=0.1, got_rs2=0.8, wait_rs2=0.2),
         "warning",
-        "rs2 got 70 % of the CPU time that it wanted (trial 3, ",
+        "rs2 got 80 % of the CPU time that it wanted (trial 3, ",
     ),
     (
         nodes.server_share,
@@ -313,7 +313,7 @@ def test_a_director_that_waited_a_moment_is_not_accused(measured: Measured) -> N
     """A director that is idle nearly all of the time, and waits for less than a fiftieth of it, is fine."""
     idle = with_column(measured, director_got=0.6, cpu_busy=0.02, director_wait=0.0133)
     assert nodes.director_share(idle).verdict == "ok"
-    busier = with_column(measured, director_got=0.6, cpu_busy=0.06, director_wait=0.04)
+    busier = with_column(measured, director_got=0.8, cpu_busy=0.16, director_wait=0.04)
     assert nodes.director_share(busier).verdict == "warning"
 
 
