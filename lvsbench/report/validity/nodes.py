@@ -16,8 +16,8 @@ from lvsbench.report.validity.judgement import Judgement, Word, some, where, wor
 
 _NOBODY = pd.Series([math.inf])
 GOT_ERROR = 0.75
-"""Of the CPU time that a node wanted; under :data:`lvsbench.report.limits.GOT` it is a warning. A mode that needs all of
-its CPU loses as much, one that does not loses nothing. A process that spins beside the director leaves it 54 %
+"""Of the CPU time that a node wanted; under :data:`lvsbench.report.limits.GOT` it is a warning. A mode that needs all
+of its CPU loses as much, one that does not loses nothing. A process that spins beside the director leaves it 54 %
 (measured)."""
 OTHERS_WARNING, OTHERS_ERROR = 0.1, 0.4
 """What others than the lab took of a CPU that nodes of the lab share by plan."""
