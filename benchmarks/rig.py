@@ -424,10 +424,10 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
 def boots(out: Path, runs: int) -> None:
     """Measure the same on one new lab after the other, and store how far apart the runs come out."""
     folders = []
-    load = ("--object", "64k", "--connections", "keepalive", "--duration", "2", "--warmup", "0.5", "--blocks", "6")
+    load = ("--object", "64k", "--connections", "keepalive", "--duration", "2", "--warmup", "0.5", "--blocks", "4")
     for number in range(1, runs + 1):
         with tempfile.TemporaryDirectory() as name, lab(Path(name)):
-            _, report = run(Path(name), "--mode", "all", *load, "--seed", str(number))
+            _, report = run(Path(name), "--mode", "all", "--mode", "direct", *load, "--seed", str(number))
             folders.append(Path(name) / "reports" / report["run_id"])
             shutil.move(folders[-1], out / report["run_id"])
         folders[-1] = out / report["run_id"]
