@@ -68,7 +68,7 @@ browser: install
 accuracy: install
 	$(BIN)/python benchmarks/accuracy.py $(ACCURACY)
 
-# The example runs of reports/, measured again, five minutes on a machine that should do nothing else meanwhile.
+# The example runs of reports/, measured again, six minutes on a machine that should do nothing else meanwhile.
 example: install
 	$(BIN)/python reports/example.py
 	$(BIN)/python docs/redraw.py
