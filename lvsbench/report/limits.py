@@ -16,7 +16,7 @@ from lvsbench.report.measured import Measured
 BUSY, IDLE = 0.9, 0.5
 """Shares of its CPUs that a director wants, running or waiting: from BUSY on it is the limit, below IDLE it is not."""
 SAME_AS_CONTROL = 0.03
-GOT, WAIT = 0.9, 0.02
+GOT, WAIT = 0.9, 0.1
 """A node that got less than GOT of the CPU time that it wanted, and waited for WAIT of the time, was pushed aside. One
 that nobody can push aside gets 95 to 99.6 %: to hand over between a guest's own processes is waiting too (measured:
 the lab's director under SCHED_FIFO)."""

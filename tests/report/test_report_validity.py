@@ -39,6 +39,14 @@ def with_column(measured: Measured, number: int = 3, **values: float) -> Measure
     return replace(measured, trials=trials)
 
 
+def waiting(measured: Measured, **values: float) -> Measured:
+    """Return the measurement with numbers replaced in every trial of the mode of trial 3."""
+    mode = measured.trials.set_index("number")["mode"][3]
+    for number in measured.trials.loc[measured.trials["mode"] == mode, "number"]:
+        measured = with_column(measured, int(number), **values)
+    return measured
+
+
 def with_proof(measured: Measured, **changes: object) -> Measured:
     """Return the measurement with another proof of DR."""
     proof = measured.run.proofs["dr"].model_copy(update=changes)
@@ -150,20 +158,20 @@ FIRES: list[tuple[Judge, Spoil, str, str]] = [
     ),
     (
         nodes.director_share,
-        lambda m: with_column(m, director_got=0.32, director_wait=0.6),
+        lambda m: waiting(m, director_got=0.32, director_wait=0.6),
         "error",
         "director got 32 % of the CPU",
     ),
-    (nodes.director_share, lambda m: with_column(m, director_got=0.32, director_wait=0.6), "error", "(trial 3, "),
+    (nodes.director_share, lambda m: waiting(m, director_got=0.32, director_wait=0.6), "error", " (trial "),
     (
         nodes.director_share,
-        lambda m: with_column(m, director_got=0.32, director_wait=0.6, director_others=0.57),
+        lambda m: waiting(m, director_got=0.32, director_wait=0.6, director_others=0.57),
         "error",
         "others than the lab had 57 % of its CPU",
     ),
     (
         nodes.director_share,
-        lambda m: with_column(m, director_got=0.32, director_wait=0.6, director_others=np.nan),
+        lambda m: waiting(m, director_got=0.32, director_wait=0.6, director_others=np.nan),
         "error",
         "others had its CPU, or the hypervisor had",
     ),
@@ -190,7 +198,7 @@ FIRES: list[tuple[Judge, Spoil, str, str]] = [
     ),
     (
         nodes.server_share,
-        lambda m: with_column(on_hosts(m), got_rs1=0.3, wait_rs1=0.5),
+        lambda m: waiting(on_hosts(m), got_rs1=0.3, wait_rs1=0.5),
         "error",
         "rs1 got 30 % of the CPU",
     ),
@@ -200,7 +208,7 @@ FIRES: list[tuple[Judge, Spoil, str, str]] = [
     (nodes.bottleneck, lambda m: m, "warning", "DR (director 27 % busy), TUN"),
     (
         nodes.bottleneck,
-        lambda m: replace(m, trials=m.trials.assign(cpu_busy=0.3, director_wait=0.04)),
+        lambda m: replace(m, trials=m.trials.assign(cpu_busy=0.3, director_wait=0.12)),
         "warning",
         "what the limit was is unknown in NAT (director 30 % busy)",
     ),
@@ -313,7 +321,7 @@ def test_a_director_that_waited_a_moment_is_not_accused(measured: Measured) -> N
     """A director that is idle nearly all of the time, and waits for less than a fiftieth of it, is fine."""
     idle = with_column(measured, director_got=0.6, cpu_busy=0.02, director_wait=0.0133)
     assert nodes.director_share(idle).verdict == "ok"
-    busier = with_column(measured, director_got=0.8, cpu_busy=0.16, director_wait=0.04)
+    busier = with_column(measured, director_got=0.7, cpu_busy=0.1, director_wait=0.04)
     assert nodes.director_share(busier).verdict == "warning"
 
 

@@ -35,7 +35,7 @@ def drift(measured: Measured) -> Judgement:
     if abs(change) >= DRIFT and p <= 0.05:
         text = say(
             "throughput changed by {change} % from the first trial to the last, in all modes alike; "
-            "an order that is balanced over the blocks cancels most of it",
+            "comparisons take a slope over time out",
             change=f"{change * 100:+.0f}",
         )
         return Judgement("drift", "warning", text)
