@@ -161,13 +161,6 @@ def run(
 
     with reach(topology, scheduler) as place:
         from lvsbench import bench
-
-        # pandas and matplotlib take a second to import: only when they are needed.
-        def precise(folder: RunFolder) -> tuple[bool, str]:
-            from lvsbench.report.precision import look
-
-            return look(folder)
-
         from lvsbench.cli.setup import confirm
         from lvsbench.cluster import Mode
         from lvsbench.results import Asked, State
@@ -206,7 +199,7 @@ def run(
             cpu_plan=place.cpus,
             machine_busy=_other_work(place),
             force=force,
-            precise=precise if precision is not None else None,
+            precise=None if precision is None else _precise,
         )
         place.screen.stage("drawing the report")
         from lvsbench import report
@@ -219,6 +212,14 @@ def run(
         if folder.load().state is State.INTERRUPTED:
             return 130
         return 0 if content["valid"] else 4
+
+
+def _precise(folder: RunFolder) -> tuple[bool, str]:
+    """Return whether the intervals of a run so far are as narrow as asked, and in words how narrow they are."""
+    # pandas and matplotlib take a second to import: only when they are needed.
+    from lvsbench.report.precision import look
+
+    return look(folder)
 
 
 def _other_work(place: Place) -> dict[int, float]:
