@@ -43,9 +43,9 @@ modes = [mode for mode in ("nat", "dr", "tun") if all(mode in run.modes for run 
 # %% [markdown]
 # ## As measured, all hosts alike
 #
-# *Cost at the real server ÷ cost at the director*, geometric mean over trials, with its 95 % interval. The text that the
-# three modes' comparison comes from gives 10 to 20 real servers for NAT and 100 for DR and TUN. CPU is what each used
-# above what it uses without load.
+# *Cost at the real server ÷ cost at the director*, geometric mean over trials, with its 95 % interval. The text that
+# the three modes' comparison comes from gives 10 to 20 real servers for NAT and 100 for DR and TUN. CPU is what each
+# used above what it uses without load.
 
 # %%
 table = []

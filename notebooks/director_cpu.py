@@ -41,8 +41,8 @@ print("CPU seconds of the director:", run.run.cpu_source.get(run.cluster.directo
 # ## What one request costs
 #
 # Means over trials with 95 % intervals. All CPU time in the window is in it, softirq too, less what the director uses
-# without load, divided by the requests that were answered in the window. At a low rate a request is dearer all the same:
-# each packet wakes the director, which a busy one is spared. Compare costs at similar rates.
+# without load, divided by the requests that were answered in the window. At a low rate a request is dearer all the
+# same: each packet wakes the director, which a busy one is spared. Compare costs at similar rates.
 
 # %%
 ROWS = {

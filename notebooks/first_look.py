@@ -40,8 +40,8 @@ print(f"started {run.run.started:.19} UTC, {len(run.trials)} trials in {len(run.
 # ## What it says
 #
 # The sentences of the page's verdict box. Every ratio has its 95 % interval. *Better* and *worse* mean surely more than
-# the practical threshold, *slightly better* and *slightly worse* surely different, *no practical difference* surely less
-# than it; *cannot tell* is the rest. A run with a veto says why instead: then nothing below may be used.
+# the practical threshold, *slightly better* and *slightly worse* surely different, *no practical difference* surely
+# less than it; *cannot tell* is the rest. A run with a veto says why instead: then nothing below may be used.
 
 # %%
 print(*found["headline"], sep="\n")
@@ -114,7 +114,8 @@ plt.show()
 
 # %% [markdown]
 # A line is a trial, in twentieths of its window; the coloured part is the window, grey is warm-up. Lines that still
-# climb inside the window mean that the warm-up was too short, a gap that something happened: the check `steady` says so.
+# climb inside the window mean that the warm-up was too short, a gap that something happened: the check `steady` says
+# so.
 
 # %% [markdown]
 # ## Who answered

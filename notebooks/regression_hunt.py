@@ -99,8 +99,8 @@ for runs_, found in compared.items():
 # A point is the ratio of the two runs, the line its 95 % interval; inside the grey band a difference does not matter in
 # practice (5 % for CPU, 3 % for the rest). *Cannot tell* is no verdict of innocence: more runs make the line shorter.
 # `DIRECT` goes past the director, so it is the alibi: where it moved too, the machine, the real servers or the
-# generator changed, and the director is not to blame for that part. With many runs some verdict will be wrong by chance:
-# the correction is over all comparisons of two sides, not over all runs.
+# generator changed, and the director is not to blame for that part. With many runs some verdict will be wrong by
+# chance: the correction is over all comparisons of two sides, not over all runs.
 
 # %% [markdown]
 # ## The trials of every run

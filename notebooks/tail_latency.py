@@ -50,8 +50,8 @@ latency.FIGURE.draw(axes, closed.curves)
 plt.show()
 
 # %% [markdown]
-# Each step to the right is ten times rarer. A line is the mean of a mode's trials, the band their range, and a line ends
-# where not every trial has ten requests beyond. With a fixed number of users latency and throughput are one thing
+# Each step to the right is ten times rarer. A line is the mean of a mode's trials, the band their range, and a line
+# ends where not every trial has ten requests beyond. With a fixed number of users latency and throughput are one thing
 # seen from two sides (users = throughput times mean latency): the mode that carries more has the shorter latency, and
 # this figure must not be counted as a second proof. Nor does it say what users wait for who come when they want to.
 
