@@ -14,7 +14,7 @@ from lvsbench.report.measured import Measured
 THROUGHPUT, ERRORS = msg("requests per second"), msg("failed requests per second")
 CPU, RETRANSMITS = msg("director, share of its CPUs busy"), msg("TCP retransmits per second")
 FEWEST_READINGS = 3
-"""Fewer readings of a trial make no line: a window of 2 s that is read once a second."""
+"""Fewer readings of a trial make no line: those of a window of 2 s."""
 
 
 def panels(measured: Measured) -> dict[str, pd.DataFrame]:
@@ -119,7 +119,7 @@ FIGURE = Figure(
     alt=alt,
     note=msg(
         "Thin lines are trials, thick ones the median of a mode. Only what follows the shaded warm-up counts. Requests "
-        "are counted in twentieths of a window; counters of nodes are read once a second."
+        "are counted in twentieths of a window; counters of nodes are read every two seconds."
     ),
     margins=(0.6, 0.45, 0.64, 0.22),
 )
