@@ -104,18 +104,23 @@ plt.show()
 # %%
 figure, rows = plt.subplots(1, len(run.modes), figsize=(8, 2.6), sharey=True, squeeze=False)
 for axes, mode in zip(rows[0], run.modes, strict=True):
-    for _, trial in run.series[run.series["mode"] == mode].groupby("number"):
-        inside = trial[trial["in_window"]]
-        axes.plot(trial["t_s"], trial["throughput_rps"], color="0.8", linewidth=1)
-        axes.plot(inside["t_s"], inside["throughput_rps"], color=drawing.look(mode).colour, linewidth=1)
-    axes.set(title=mode.upper(), xlabel="seconds of load")
+    mine, colour = run.series[run.series["mode"] == mode], drawing.look(mode).colour
+    place = mine.groupby("number").cumcount()
+    middle, low, high = (mine.groupby(place)[["t_s", "throughput_rps"]].quantile(q) for q in (0.5, 0.1, 0.9))
+    axes.axvspan(0, run.trials["begin_s"].max(), color="0.93", zorder=0)
+    axes.fill_between(
+        middle["t_s"], low["throughput_rps"], high["throughput_rps"], color=colour, alpha=0.2, linewidth=0
+    )
+    axes.plot(middle["t_s"], middle["throughput_rps"], color=colour, linewidth=1.2)
+    axes.set(title=mode.upper(), xlabel="seconds of load (grey: warm-up)")
 rows[0, 0].set(ylabel="requests per second", ylim=(0, run.series["throughput_rps"].max() * 1.05))
 plt.show()
 
 # %% [markdown]
-# A line is a trial, in twentieths of its window; the coloured part is the window, grey is warm-up. Lines that still
-# climb inside the window mean that the warm-up was too short, a gap that something happened: the check `steady` says
-# so.
+# The median of a mode's trials in twentieths of a window, the band from their 10th to their 90th percentile. A line
+# that still climbs inside the window means that the warm-up was too short, a gap that something happened: the check
+# `steady` says so of each trial. A short dip at all modes alike is a reading of the nodes, where they share a CPU with
+# the client.
 
 # %% [markdown]
 # ## Who answered

@@ -119,7 +119,7 @@ FIGURE = Figure(
     alt=alt,
     note=msg(
         "Thin lines are trials, thick ones the median of a mode. Only what follows the shaded warm-up counts. Requests "
-        "are counted in twentieths of a window; counters of nodes are read every two seconds."
+        "are counted in twentieths of a window; nodes are read less often."
     ),
     margins=(0.6, 0.45, 0.64, 0.22),
 )
