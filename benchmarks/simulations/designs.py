@@ -331,7 +331,8 @@ def stopped(sd: float, precision: float, runs: int, most: int = LONGEST) -> Stop
         while True:
             order = an_order(run, 3, most)[: 3 * count]
             found = compared(order, logs[: 3 * count], 3)
-            enough = statistics.narrow(found, precision)
+            widths = [statistics.half_width(each) for each in found]
+            enough = all(width is not None and width <= precision for width in widths)
             if enough or count >= most:
                 break
             count += blocks.UNIT

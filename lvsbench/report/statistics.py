@@ -394,20 +394,6 @@ def half_width(found: Ratio) -> float | None:
     return math.expm1(math.log(found.high / found.low) / 2)
 
 
-def narrow(page: Sequence[Ratio], precision: float) -> bool:
-    """Tell whether the widest interval of a page is within a wanted half-width.
-
-    Args:
-        page: the headline comparisons. One without an interval is not narrow.
-        precision: 0.03 for 3 %.
-
-    Returns:
-        also True of a page without comparisons: it has nothing to become precise in.
-    """
-    widths = [half_width(found) for found in page]
-    return all(width is not None and width <= precision for width in widths)
-
-
 def blocks_wanted(found: Ratio, precision: float) -> int | None:
     """Return how many trials of each mode, as uneven as those measured, make an interval so narrow.
 

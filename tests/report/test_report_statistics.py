@@ -285,13 +285,10 @@ def test_what_has_no_interval_is_no_comparison():
 # ----------------------------------------------------------------------------------------------------- precision
 
 
-def test_a_page_is_narrow_when_its_widest_interval_is():
-    """One wide interval, or one comparison without any, keeps a page from being narrow."""
-    fine, wide = Ratio(1.0, 1 / 1.02, 1.02, 0.01, 10, 6), Ratio(2.0, 2 / 1.04, 2 * 1.04, 0.02, 10, 6)
-    assert statistics.half_width(wide) == pytest.approx(0.04)
-    assert statistics.narrow([fine], 0.03)
-    assert not statistics.narrow([fine, wide], 0.03)
-    assert not statistics.narrow([fine, Ratio(1.0, trials=2)], 0.03)
+def test_half_the_width_of_an_interval_is_a_share():
+    """An interval from ratio / 1.04 to ratio * 1.04 reaches 4 % to either side; without an interval there is none."""
+    assert statistics.half_width(Ratio(2.0, 2 / 1.04, 2 * 1.04, 0.02, 10, 6)) == pytest.approx(0.04)
+    assert statistics.half_width(Ratio(1.0, trials=2)) is None
 
 
 @pytest.mark.parametrize("error", [0.001, 0.02, 0.3])
