@@ -11,7 +11,8 @@
      │   ├─ LoginRefused               3   connected, but not let in
      │   ├─ HostKeyRefused             3   the host key is unknown, or is not the one on record
      │   ├─ CommandFailed              3   a command ended with a status that means failure
-     │   └─ NodeLost                   3   the node stopped answering
+     │   ├─ NodeLost                   3   the node stopped answering
+     │   └─ HostHeld                   3   another run has the host, or this one no longer has
      ├─ LabError                       3   the embedded lab cannot be made or reached
      └─ BrokenCluster                  4   measuring makes no sense: the cluster does not work as it is set up
 
@@ -146,6 +147,10 @@ class CommandFailed(NodeError):
 
 class NodeLost(NodeError):
     """A node that had answered no longer does: a crash, a cut link, a deadline that passed."""
+
+
+class HostHeld(NodeError):
+    """A host is held by another run of lvsbench, or no longer by this one."""
 
 
 class LabError(LvsbenchError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,12 @@ from hypothesis import settings
 # How long an example takes says what else the machine is doing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def _own_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Give each test a list of open journals of its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

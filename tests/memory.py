@@ -7,6 +7,7 @@ The model refuses what the kernel refuses. It knows no other command, so a new o
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from lvsbench.cluster import Cluster, Role
 from lvsbench.examine import exam
 from lvsbench.facts import addresses, ipvs, links, modules, routes, rules, session, sysctls
 from lvsbench.facts.routes import Route
+from lvsbench.plan import hold
 from lvsbench.shell import Process, Result
 from tests import memory_exam
 from tests.memory_sh import Refused, Sh
@@ -103,6 +105,9 @@ class Node:
         self.services: dict[tuple[str, ...], ipvs.Service] = {}
         self.session = ""
         self.locked = 0
+        self.held = ""
+        self.reverted = False
+        self.kept: dict[int, list[str]] = {}
         self.unreachable = False
         self.scripts: list[str] = []
         self.files: dict[str, str] = {}
@@ -120,11 +125,38 @@ class Node:
             if self.world.dead:
                 raise Killed
             self.scripts.append(command)
+            if (held := self._hold(command)) is not None:
+                return Result(self.node, command, held[0], held[1], "", 0.01)
             shell = Sh(self)
             status = shell.script(command)
             if self.world.dead:
                 raise Killed
             return Result(self.node, command, status, shell.out, shell.err, 0.01)
+
+    def _hold(self, command: str) -> tuple[int, str] | None:
+        """Do what a script of lvsbench.plan.hold does; else None. tests/plan/test_hold.py has a real sh."""
+        if found := re.search(rf"^echo (\S+) >{hold.FOLDER}/run ", command, re.MULTILINE):
+            if self.held not in ("", found.group(1)) and not self.reverted:
+                return 78, f"0\n{self.held}"
+            self.held, self.reverted, self.kept = found.group(1), False, {}
+            return 0, ""
+        if f"\n  rm -rf {hold.FOLDER}\n" in command:
+            self.held, self.reverted, self.kept = "", False, {}
+            return 0, ""
+        if "else echo free; fi" in command:
+            kept = "".join(f"{number:08}\n" for number, lines in self.kept.items() if lines)
+            return 0, "free\n" if not self.held else f"{'reverted 1' if self.reverted else 'held'}\n{kept}"
+        if f"then {hold.BACK}; fi" in command:
+            self.back()
+            return 0, ""
+        return None
+
+    def back(self) -> None:
+        """Put the node back from what it keeps, as ``sh /run/lvsbench/back`` does."""
+        for number in sorted(self.kept, reverse=True):
+            assert Sh(self).script("\n".join(["export X", *self.kept[number]])) == 0
+            self.kept[number] = []
+        self.reverted = True
 
     def start(self, command: str) -> Process:
         """Nothing here goes on."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from lvsbench import drivers, plan
+from lvsbench.bench.interrupts import Interrupts
 from lvsbench.bench.watcher import Watcher
 from lvsbench.cluster import Cluster, Mode
-from lvsbench.errors import LvsbenchError, NodeError, UsageError
+from lvsbench.errors import HostHeld, LvsbenchError, NodeError, UsageError
 from lvsbench.facts import State
 from lvsbench.plan import Journal, Plan, open_journals
 from lvsbench.results import RunFolder, new_run_id
-from lvsbench.shell import CommandLog, Shell, Shells, connect
+from lvsbench.shell import CommandLog, Shells, connect
 
 
 def preview(cluster: Cluster, mode: Mode) -> tuple[Plan, dict[str, State]]:
@@ -27,35 +29,92 @@ def preview(cluster: Cluster, mode: Mode) -> tuple[Plan, dict[str, State]]:
         return wanted, plan.snapshot(shells, wanted)
 
 
-def setup(cluster: Cluster, mode: Mode, out: Path, watch: Watcher) -> Journal:
+def setup(cluster: Cluster, mode: Mode, out: Path, watch: Watcher, revert_after_s: int | None = None) -> Journal:
     """Put a cluster into a mode and leave it there, until :func:`restore`.
+
+    Args:
+        cluster: reachable, and as it should be again afterwards.
+        mode: the mode.
+        out: the folder that gets the run's folder, with the journal.
+        watch: who is told how it comes along.
+        revert_after_s: seconds after which the hosts put themselves back; None for never.
 
     Raises:
         UsageError: the mode cannot work on it, or it is in a mode already.
+        HostHeld: another run holds one of its hosts.
         NodeError: a change failed; what had been changed was put back.
     """
     refuse_if_set_up(cluster, out)
     wanted = drivers.plan(mode, cluster)
     folder = RunFolder.create(out, new_run_id(cluster.name, ["setup", mode.value]))
-    with connect(cluster, CommandLog(folder.commands)) as shells:
-        before = plan.snapshot(shells, wanted)
-        journal = Journal.begin(folder.journal, cluster, mode, before, folder.path.name)
+    with (
+        Interrupts(watch) as interrupts,
+        connect(cluster, CommandLog(folder.commands)) as shells,
+        held(cluster, shells, folder, interrupts, revert_after_s, wanted) as journal,
+    ):
         try:
+            journal.set_up(mode)
+            interrupts.changed(journal.run_id)
             plan.apply(wanted, shells, journal)
         except BaseException as error:
-            restore_after(error, folder.journal, shells, watch)
+            restore_after(error, journal, shells, watch, interrupts)
             raise
+    journal.release()
     return journal
+
+
+@contextmanager
+def held(
+    cluster: Cluster,
+    shells: Shells,
+    folder: RunFolder,
+    interrupts: Interrupts,
+    revert_after_s: int | None,
+    *plans: Plan,
+) -> Iterator[Journal]:
+    """Hold the hosts of a cluster for the time of a ``with`` block, with a journal; or longer, if something is left.
+
+    Args:
+        cluster: the cluster.
+        shells: of its nodes.
+        folder: of the run, which gets the journal.
+        interrupts: held off while the hosts are let go.
+        revert_after_s: seconds without us after which the hosts put themselves back; None for never.
+        plans: what is going to be done.
+
+    Raises:
+        HostHeld: another run holds one of them.
+        NodeError: one of them cannot be held or read.
+    """
+    run_id = folder.path.name
+    hold = plan.take(cluster, shells, run_id, folder.journal, revert_after_s)
+    try:
+        before = plan.snapshot(shells, *plans)
+        journal = Journal.begin(folder.journal, cluster, before, run_id, held=True)
+    except BaseException:
+        hold.release()
+        raise
+    try:
+        with hold.renewed():
+            yield journal
+    finally:
+        if not journal.open_sections:
+            with interrupts.putting_back():
+                hold.release()
+                journal.end()
 
 
 def refuse_if_set_up(cluster: Cluster, out: Path) -> None:
     """Raise UsageError where a journal says that a cluster is in a mode: one on top of it would be neither."""
-    for journal in open_journals(out):
-        if _reached(journal.cluster) & _reached(cluster):
-            raise UsageError(
-                f"{cluster.name} is in mode {journal.mode.value}, set up by {journal.run_id}",
-                advice=f"Put it back: lvsbench restore {journal.run_id}",
-            )
+    ours = [journal for journal in open_journals(out) if _reached(journal.cluster) & _reached(cluster)]
+    if not ours:
+        return
+    # Where a fault was injected into a mode, to restore the mode heals the fault first.
+    first = next((journal for journal in ours if not journal.fault), ours[0])
+    raise UsageError(
+        f"{cluster.name} is in {first.what}, set up by {first.run_id}",
+        advice=f"Put it back: {'lvsbench lab heal' if first.fault else f'lvsbench restore {first.run_id}'}",
+    )
 
 
 def _reached(cluster: Cluster) -> set[tuple[str, object]]:
@@ -65,11 +124,17 @@ def _reached(cluster: Cluster) -> set[tuple[str, object]]:
     return {("ssh", (node.ssh.host, node.ssh.port, node.ssh.jump)) for node in cluster.nodes.values() if node.ssh}
 
 
-def restore_after(error: BaseException, journal: Path, shells: Shells, watch: Watcher) -> None:
+def restore_after(
+    error: BaseException, journal: Journal, shells: Shells, watch: Watcher, interrupts: Interrupts
+) -> None:
     """Put hosts back because of an error, which stays the one that is reported whatever becomes of this."""
+    if not journal.open_sections:
+        return
     watch.stage("putting back what was changed")
     try:
-        restore(journal, shells)
+        with interrupts.putting_back():
+            _complain(plan.take_back(journal, shells), journal)
+            interrupts.changed("")
     except LvsbenchError as second:
         left = f"NOT everything is restored: {second}"
         watch.stage(left)
@@ -77,19 +142,52 @@ def restore_after(error: BaseException, journal: Path, shells: Shells, watch: Wa
             error.advice = f"{error.advice}\n{left}".strip()
 
 
-def restore(journal: Path, shells: Mapping[str, Shell] | None = None) -> Mapping[str, State]:
-    """Put hosts back from a journal, compare them with what they were, and return how the touched ones are now.
+def take_back(journal: Journal, shells: Shells) -> Mapping[str, State]:
+    """Take back what a run has set up last, and return how the nodes that it touched are now.
+
+    Raises:
+        NodeError: a node could not be restored, or differs from what it was; the section stays open.
+        HostHeld: a host had put itself back meanwhile: what was measured since is of no mode.
+    """
+    restored = plan.take_back(journal, shells)
+    _complain(restored, journal)
+    if restored.notes:
+        raise HostHeld(
+            ", ".join(restored.after),
+            "; ".join(restored.notes),
+            answer="It had not heard of this run for as long as --revert-after says.",
+            advice="Is the way to it cut at times? Give it longer: --revert-after 30m",
+        )
+    return restored.after
+
+
+def restore(journal: Journal, watch: Watcher, without: Collection[str] = ()) -> plan.Restored:
+    """Put all hosts back from a journal, compare every one with what it was, and let them go.
+
+    Args:
+        journal: one that is held (:meth:`lvsbench.plan.Journal.resume`).
+        watch: who is told of interrupts.
+        without: nodes to leave out: hosts that are gone for good.
 
     Raises:
         NodeError: a node could not be restored, or differs from what it was; the journal stays open.
     """
-    restored = plan.restore(journal, shells)
-    if not restored.clean:
-        first = restored.differences[0]
-        raise NodeError(
-            first.node,
-            f"not as it was before: {len(restored.differences)} difference(s)",
-            answer="\n".join(str(difference) for difference in restored.differences),
-            advice=f"Mend these by hand, then: lvsbench restore {journal.parent.name}",
-        )
-    return restored.after
+    with Interrupts(watch) as interrupts:
+        interrupts.changed(journal.run_id)
+        with interrupts.putting_back():
+            restored = plan.restore(journal, without=without)
+            _complain(restored, journal)
+            interrupts.changed("")
+    return restored
+
+
+def _complain(restored: plan.Restored, journal: Journal) -> None:
+    if restored.clean:
+        return
+    first = restored.differences[0]
+    raise NodeError(
+        first.node,
+        f"not as it was before: {len(restored.differences)} difference(s)",
+        answer="\n".join([*map(str, restored.differences), *restored.notes]),
+        advice=f"Mend these by hand, then: lvsbench restore {journal.run_id}",
+    )

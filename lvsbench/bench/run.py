@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lvsbench import __version__
-from lvsbench.bench.hosts import refuse_if_set_up
+from lvsbench.bench.hosts import held, refuse_if_set_up
+from lvsbench.bench.interrupts import Interrupts
 from lvsbench.bench.session import Precise, Session
 from lvsbench.bench.watcher import Watcher
 from lvsbench.cluster import Cluster
@@ -27,6 +28,7 @@ def run(
     command: str,
     cpu_plan: Mapping[str, tuple[int, ...]],
     machine_busy: Mapping[int, float] | None = None,
+    revert_after_s: int | None = None,
     force: bool = False,
     precise: Precise | None = None,
 ) -> RunFolder:
@@ -42,6 +44,7 @@ def run(
         command: the command line that repeats the run.
         cpu_plan: the CPUs of this machine that nodes are pinned to, by name; empty on real hosts.
         machine_busy: what share of those CPUs others use right now, by their numbers.
+        revert_after_s: seconds without us after which the hosts put themselves back; None for never.
         force: measure even where a diagnosis of the cluster, once it is set up, finds errors.
         precise: asked, after the blocks that were asked for, whether they are enough; where not, more are measured, up
             to ``asked.most_blocks``.
@@ -51,6 +54,7 @@ def run(
 
     Raises:
         UsageError: the cluster is in a mode already, set up by another run; or a mode cannot work on it.
+        HostHeld: another run holds one of the hosts.
         BrokenCluster: errors were found before the load; the hosts are restored, ``findings.json`` has them.
         NodeError: a node failed. The hosts were restored as far as they could be reached, ``run.json`` says ``failed``.
     """
@@ -78,8 +82,10 @@ def run(
     folder.save(stored)
     watch.stage(f"run {stored.run_id}")
     try:
-        with connect(cluster, CommandLog(folder.commands)) as shells:
-            Session(cluster, stored, folder, shells, watch, force=force, precise=precise).measure_all()
+        with Interrupts(watch) as interrupts, connect(cluster, CommandLog(folder.commands)) as shells:
+            session = Session(cluster, stored, folder, shells, watch, interrupts, force=force, precise=precise)
+            with held(cluster, shells, folder, interrupts, revert_after_s, *session.plans) as journal:
+                session.measure_all(journal)
         stored.state = State.FINISHED
     except KeyboardInterrupt:
         stored.state, stored.error = State.INTERRUPTED, "interrupted"

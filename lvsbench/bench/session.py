@@ -10,7 +10,8 @@ from itertools import groupby
 from typing import Any
 
 from lvsbench import checks, drivers, facts, plan
-from lvsbench.bench.hosts import restore, restore_after
+from lvsbench.bench.hosts import restore_after, take_back
+from lvsbench.bench.interrupts import Interrupts
 from lvsbench.bench.watcher import Watcher
 from lvsbench.checks.record import cause_record
 from lvsbench.cluster import Cluster, Mode
@@ -52,6 +53,7 @@ class Session:
         folder: RunFolder,
         shells: Shells,
         watch: Watcher,
+        interrupts: Interrupts,
         *,
         force: bool,
         precise: Precise | None = None,
@@ -61,6 +63,7 @@ class Session:
         self._folder = folder
         self._shells = shells
         self._watch = watch
+        self._interrupts = interrupts
         self._force = force
         self._precise = precise
         self._plans = {set_up_of(arm): drivers.plan(Mode(arm.mode), self._part(arm)) for arm in stored.arms}
@@ -71,10 +74,20 @@ class Session:
         self._apart_s = 0.0
         self._switches_s: list[float] = []
 
-    def measure_all(self) -> None:
-        """Measure every trial in order, and compare the hosts with what they were, also after an interrupt."""
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """What is going to be set up."""
+        return tuple(self._plans.values())
+
+    def measure_all(self, journal: Journal) -> None:
+        """Measure every trial in order, and compare the hosts with what they were, also after an interrupt.
+
+        Args:
+            journal: of the run; it was begun just now, and the hosts are held.
+        """
+        self._journal = journal
         self._describe_nodes()
-        before = plan.snapshot(self._shells, *self._plans.values())
+        before = journal.before
         self._seen: dict[str, State] = dict(before)
         self._fresh: set[str] = set(before)
         self._macs = {
@@ -255,8 +268,10 @@ class Session:
         """Put the cluster into the mode of an arm for the time of a ``with`` block, and prove it the first time."""
         mode, wanted = Mode(arm.mode), self._plans[set_up_of(arm)]
         before = self._just_read(wanted)
-        journal = Journal.begin(self._folder.journal, self._cluster, mode, before, self._record.run_id)
+        journal = self._journal
         try:
+            journal.set_up(mode, before)
+            self._interrupts.changed(journal.run_id)
             plan.apply(wanted, self._shells, journal)
             self._fresh -= set(wanted.nodes)
             if mode.value not in self._record.proofs:
@@ -267,10 +282,12 @@ class Session:
                     self._describe_table(mode)
             yield
         except BaseException as error:
-            restore_after(error, self._folder.journal, self._shells, self._watch)
+            restore_after(error, journal, self._shells, self._watch, self._interrupts)
             raise
         # What was read to see that all is back is what the next set-up begins with.
-        after = restore(self._folder.journal, self._shells)
+        with self._interrupts.putting_back():
+            after = take_back(journal, self._shells)
+            self._interrupts.changed("")
         self._seen |= {name: state.with_depends_of(self._seen[name]) for name, state in after.items()}
         self._fresh = set(after)
 

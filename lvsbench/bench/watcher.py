@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 
 class Watcher(Protocol):
@@ -10,6 +10,12 @@ class Watcher(Protocol):
 
     def stage(self, text: str) -> None:
         """Hear what is being done now."""
+
+    def urgent(self, text: str) -> None:
+        """Hear something from a signal handler: whatever was being said may be half said, and no lock may be taken."""
+
+    def abort(self, text: str) -> NoReturn:
+        """End the process at once, with this as its last lines."""
 
     def load(self, label: str, done_s: float, left_s: float, rate_rps: float, errors: int) -> None:
         """Hear how the load goes, about once a second.

@@ -154,7 +154,7 @@ def inject(fault: str, node: str | None, out: Path) -> None:
 
     with Screen() as screen:
         journal = inject(cluster, wanted, node, out, screen.stage)
-    click.echo(f"{journal.fault}: injected, mode {journal.mode.value}")
+    click.echo(f"{journal.fault}: injected")
     click.echo(f"  it teaches: {wanted.teaches}")
     if wanted.sees:
         click.echo(f"  the client sees: {wanted.sees}")

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvsbench.cli.screen import Screen
@@ -75,28 +77,51 @@ def _go_inside(screen: Screen, must_stay: bool) -> None:
     sys.exit(namespaces.reexec_ephemeral(sys.argv[1:]))
 
 
-def enter_for(journal: Journal) -> bool:
-    """Go where the nodes of a journal can be reached; False if they were those of a lab that is gone.
+class Where(Enum):
+    """Where the hosts of a journal are."""
 
-    Raises:
-        UsageError: they are, or were, those of a lab of another cache folder: whether it is gone cannot be seen here.
-    """
+    HOSTS = "real hosts"
+    UP = "the lab that is up"
+    GONE = "a lab that is gone, and everything with it"
+    ELSEWHERE = "a lab of another cache folder"
+
+
+def where(journal: Journal) -> Where:
+    """Return where the hosts of a journal are."""
     wanted = journal.cluster.lab
     if wanted is None:
-        return True
-    from lvsbench.lab import folders, holder, namespaces, state
+        return Where.HOSTS
+    from lvsbench.lab import folders, namespaces, state
 
     if namespaces.inside():
-        return state.Running.load(folders.run_folder()).name == wanted
-    held = state.find()
-    if held is None or held.running().name != wanted:
-        folder = folders.run_folder()
-        keys = [node.ssh.key for node in journal.cluster.nodes.values() if node.ssh and node.ssh.key]
-        if keys and keys[0].parent != folder:
-            raise UsageError(
-                f"{journal.run_id}: set up on a lab of another cache folder",
-                answer=f"{keys[0].parent.parent}; this one is {folder.parent}",
-                advice=f"LVSBENCH_CACHE={keys[0].parent.parent} lvsbench restore {journal.run_id}",
-            )
-        return False
-    sys.exit(holder.enter(held, sys.argv[1:]))
+        running: str | None = state.Running.load(folders.run_folder()).name
+    else:
+        held = state.find()
+        running = held.running().name if held is not None else None
+    if running == wanted:
+        return Where.UP
+    cache = _cache(journal)
+    return Where.ELSEWHERE if cache is not None and cache != folders.run_folder().parent else Where.GONE
+
+
+def _cache(journal: Journal) -> Path | None:
+    """Return the cache folder of the lab that a journal is about."""
+    keys = [node.ssh.key for node in journal.cluster.nodes.values() if node.ssh and node.ssh.key]
+    return keys[0].parent.parent if keys else None
+
+
+def elsewhere(journal: Journal) -> UsageError:
+    """Return the error for hosts in a lab of another cache folder: whether it is gone cannot be seen from here."""
+    return UsageError(
+        f"{journal.run_id}: set up on a lab of another cache folder",
+        answer=str(_cache(journal)),
+        advice=f"LVSBENCH_CACHE={_cache(journal)} lvsbench restore {journal.run_id}",
+    )
+
+
+def enter() -> None:
+    """Go on inside the lab that is up: outside, this command line starts again in there, and exits with its status."""
+    from lvsbench.lab import holder, namespaces, state
+
+    if not namespaces.inside() and (held := state.find()) is not None:
+        sys.exit(holder.enter(held, sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lvsbench.cli.options import LANGUAGE, OUT, PERCENT, TOPOLOGY, YES
+from lvsbench.cli.options import (
+    LANGUAGE,
+    OUT,
+    PERCENT,
+    REVERT_AFTER,
+    REVERT_AFTER_S,
+    TOPOLOGY,
+    YES,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from lvsbench.cli.reach import Place
@@ -112,6 +122,7 @@ FEWEST_BLOCKS = 6
 @OUT
 @LANGUAGE
 @YES
+@REVERT_AFTER
 @click.option("--force", is_flag=True, help="Measure even where a diagnosis before the load finds errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json on stdout.")
 def run(
@@ -137,6 +148,7 @@ def run(
     out: Path,
     language: str,
     yes: bool,
+    revert_after: float | None,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -198,6 +210,7 @@ def run(
             command=command,
             cpu_plan=place.cpus,
             machine_busy=_other_work(place),
+            revert_after_s=seconds(revert_after, math.inf if place.embedded else REVERT_AFTER_S),
             force=force,
             precise=None if precision is None else _precise,
         )

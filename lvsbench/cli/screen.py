@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -50,6 +51,16 @@ class Screen:
     def stage(self, text: str) -> None:
         """Say what is being done now."""
         self.console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {text}")
+
+    def urgent(self, text: str) -> None:
+        """Say something from a signal handler: past every buffer and lock."""
+        os.write(2, f"\r\n{text}\n".encode() if self._live else f"{text}\n".encode())
+
+    def abort(self, text: str) -> NoReturn:
+        """End at once; what is under way in other threads has no say in it."""
+        # The cursor, which the live display hides.
+        os.write(2, f"\x1b[?25h\r\n{text}\n".encode() if self._live else f"{text}\n".encode())
+        os._exit(130)
 
     def load(self, label: str, done_s: float, left_s: float, rate_rps: float, errors: int) -> None:
         """Show the load of this moment; see :class:`lvsbench.bench.Watcher`. Once a trial where it is no terminal."""

@@ -53,13 +53,14 @@ def inject(
         tell(f"injecting {fault.id} {fault.name}" + (f" on {node}" if node else ""))
         before = plan.snapshot(shells, wanted)
         label = f"{fault.id} {fault.name}" + (f" on {node}" if node else "")
-        journal = Journal.begin(folder.journal, cluster, mode, before, folder.path.name, label)
+        journal = Journal.begin(folder.journal, cluster, before, folder.path.name)
         try:
+            journal.set_up(mode, fault=label)
             plan.apply(wanted, shells, journal)
         except BaseException as error:
             tell("putting back what was changed")
             try:
-                _restore(journal.path, shells)
+                _restore(journal, shells)
             except LvsbenchError as second:
                 if isinstance(error, LvsbenchError):
                     error.advice = f"{error.advice}\nNOT everything is restored: {second}".strip()
@@ -67,6 +68,7 @@ def inject(
         if fault.traffic:
             tell(f"{fault.traffic} requests, so that it shows")
             _traffic(cluster, shells, fault.traffic)
+    journal.release()
     return journal
 
 
@@ -78,7 +80,8 @@ def heal(cluster: Cluster, out: Path) -> list[Journal]:
     """
     healed = [journal for journal in of_lab(cluster, out) if journal.fault]
     for journal in healed:
-        _restore(journal.path, None)
+        if (resumed := Journal.resume(journal.path)) is not None:
+            _restore(resumed, None)
     return healed
 
 
@@ -101,9 +104,9 @@ def _mode(cluster: Cluster, fault: Fault, journals: list[Journal]) -> Mode:
     found = next((journal for journal in journals if not journal.fault), None)
     if found is None or not found.applied:
         raise UsageError(f"{fault.id} {fault.name} needs {names}, and no mode is set up", advice=f"Set one up: {setup}")
-    if found.mode not in fault.modes:
+    if found.mode is None or found.mode not in fault.modes:
         raise UsageError(
-            f"{fault.id} {fault.name} is a fault of {names}, and the cluster is in mode {found.mode.value}",
+            f"{fault.id} {fault.name} is a fault of {names}, and the cluster is in {found.what}",
             advice=f"lvsbench restore; {setup}",
         )
     return found.mode
@@ -133,8 +136,8 @@ def _refuse_twice(wanted: Plan, journals: list[Journal]) -> None:
                     )
 
 
-def _restore(path: Path, shells: Shells | None) -> None:
-    restored = plan.restore(path, shells)
+def _restore(journal: Journal, shells: Shells | None) -> None:
+    restored = plan.restore(journal, shells)
     if not restored.clean:
         first = restored.differences[0]
         raise NodeError(

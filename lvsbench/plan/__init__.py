@@ -8,13 +8,14 @@ works from the journal alone after the controller was killed at any moment.
 from lvsbench.plan.apply import apply, snapshot
 from lvsbench.plan.change import Change
 from lvsbench.plan.firewall import FilterPolicy, FilterRule
+from lvsbench.plan.hold import Hold, take
 from lvsbench.plan.journal import NAME as JOURNAL
-from lvsbench.plan.journal import Batch, Journal, open_journals
+from lvsbench.plan.journal import Batch, Journal, Section, find_open, open_journals
 from lvsbench.plan.modules import NoModule
 from lvsbench.plan.network import AddressOrder, ForeignHost, Forgotten, FouPort, Learnt, Neighbour, Parameter
 from lvsbench.plan.plan import Plan, Row, Step
 from lvsbench.plan.processes import HeldConnections, WebServer
-from lvsbench.plan.restore import Restored, restore
+from lvsbench.plan.restore import Restored, restore, take_back
 from lvsbench.plan.service import IpvsService, NoIpvsService
 from lvsbench.plan.settings import Address, LinkUp, Module, Route, Setting, Sysctl
 from lvsbench.plan.verify import Difference, verify
@@ -32,6 +33,7 @@ __all__ = [
     "Forgotten",
     "FouPort",
     "HeldConnections",
+    "Hold",
     "IpvsService",
     "Journal",
     "Learnt",
@@ -45,13 +47,17 @@ __all__ = [
     "Restored",
     "Route",
     "Row",
+    "Section",
     "Setting",
     "Step",
     "Sysctl",
     "WebServer",
     "apply",
+    "find_open",
     "open_journals",
     "restore",
     "snapshot",
+    "take",
+    "take_back",
     "verify",
 ]

@@ -8,6 +8,7 @@ from functools import partial
 from lvsbench import facts
 from lvsbench.errors import NodeError
 from lvsbench.facts import State
+from lvsbench.plan import hold
 from lvsbench.plan.change import run
 from lvsbench.plan.journal import Batch, Journal
 from lvsbench.plan.looks import commands, read
@@ -39,7 +40,7 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
     Args:
         plan: what to do.
         shells: at least of the nodes that the plan touches.
-        journal: one that was begun with a snapshot taken just before, and nothing else.
+        journal: whose last section was begun with a snapshot taken just before, and has nothing else.
 
     Returns:
         the state of the touched nodes afterwards.
@@ -48,12 +49,15 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
         UsageError: a change would touch the management link.
         NodeError: a change could not be made, or has not taken.
     """
-    seen = {node: journal.before[node] for node in plan.nodes}
+    section = journal.sections[-1]
+    seen = {node: section.before[node] for node in plan.nodes}
     for number, step in enumerate(plan.steps, 1):
         found = [Batch(number, node, tuple(plan.changes(step, node, seen[node]))) for node in step.nodes]
-        batches = [batch for batch in found if batch.changes]
-        journal.intend(batches)
-        read = in_parallel({batch.node: partial(_do, shells[batch.node], batch, plan.looks) for batch in batches})
+        batches = journal.intend(batch for batch in found if batch.changes)
+        held_by = journal.run_id if journal.held else ""
+        read = in_parallel(
+            {batch.node: partial(_do, shells[batch.node], batch, plan.looks, held_by) for batch in batches}
+        )
         seen |= {node: state.with_depends_of(seen[node]) for node, state in read.items()}
         journal.note("done", batches)
     for number, step in enumerate(plan.steps, 1):
@@ -67,12 +71,13 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
                     command="; ".join(change.do),
                     advice=f"Step {number} set it. Does another program on {node} manage it?",
                 )
-    journal.close("applied")
+    journal.close(section, "applied")
     return seen
 
 
-def _do(shell: Shell, batch: Batch, looks: bool) -> State:
-    """Make the changes of a batch, and read the node."""
+def _do(shell: Shell, batch: Batch, looks: bool, held_by: str) -> State:
+    """Make the changes of a batch, where the host is ours, and read the node."""
     what = batch.changes[0].what if len(batch.changes) == 1 else f"step {batch.step}"
     then = facts.Questions(commands(looks=looks))
-    return facts.parse(shell.node, then.texts(run(shell, f"{what} not applied", batch.do, then)))
+    first = hold.keep(held_by, batch.number, batch.undo) if held_by else ()
+    return facts.parse(shell.node, then.texts(run(shell, f"{what} not applied", batch.do, then, first=first)))

@@ -6,19 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lvsbench.errors import CommandFailed, NodeLost
+from lvsbench.errors import CommandFailed
 from lvsbench.facts import ENVIRONMENT, Questions
+from lvsbench.plan.hold import LOCK, refused
 from lvsbench.shell import Result, Shell
-
-LOCK_S = 20
-"""Seconds that a batch waits for another one on the same node: one that a killed controller left running."""
 
 BATCH_S = 60.0
 """Seconds that a batch may take, the wait for the lock included."""
 
-# A directory that is always there (FHS 3.0, 3.15): locking it leaves no file behind.
-_LOCK = f'exec 9</run && flock -w {LOCK_S} 9 || {{ echo "lvsbench: locked" >&2; exit 75; }}'
-_LOCKED = 75
 _FAILED = re.compile(r"^lvsbench: command (\d+) failed with status (\d+)$", re.MULTILINE)
 
 
@@ -63,20 +58,33 @@ def take_away(command: str, there: str) -> str:
     return f"{command} || {when(there, command)}"
 
 
-def script(commands: Sequence[str]) -> str:
+def script(commands: Sequence[str], first: Sequence[str] = (), last: Sequence[str] = ()) -> str:
     """Return the script that runs commands one after the other, stops at the first that fails and says which it was.
 
     It holds a lock meanwhile, so that a restore does not overtake a batch whose controller was killed: the node goes on
     with a batch that it has, whoever is left to hear of it.
+
+    Args:
+        commands: in order.
+        first: lines of :mod:`lvsbench.plan.hold` that go before them.
+        last: lines that go after them.
     """
-    lines = [ENVIRONMENT, _LOCK]
+    lines = [ENVIRONMENT, LOCK, *first]
     for number, command in enumerate(commands):
         failed = f'echo "lvsbench: command {number} failed with status $?" >&2'
         lines.append(f"{command} || {{ {failed}; exit 1; }}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *last]) + "\n"
 
 
-def run(shell: Shell, summary: str, commands: Sequence[str], then: Questions | None = None) -> Result:
+def run(
+    shell: Shell,
+    summary: str,
+    commands: Sequence[str],
+    then: Questions | None = None,
+    *,
+    first: Sequence[str] = (),
+    last: Sequence[str] = (),
+) -> Result:
     """Run commands on a node in one round trip.
 
     Args:
@@ -84,23 +92,19 @@ def run(shell: Shell, summary: str, commands: Sequence[str], then: Questions | N
         summary: what could not be done if one of them fails.
         commands: what :class:`Change` holds.
         then: what to read when all have run.
+        first: as for :func:`script`.
+        last: as for :func:`script`.
 
     Raises:
         CommandFailed: one failed; it is named, and those after it did not run.
         NodeLost: the node did not answer in time.
+        HostHeld: the host is not ours.
     """
     reading = "".join(f"{line}\n" for line in then.lines) if then else ""
-    result = shell.run(script(commands) + reading, timeout_s=BATCH_S)
+    result = shell.run(script(commands, first, last) + reading, timeout_s=BATCH_S)
     if result.status == 0:
         return result
-    if result.status == _LOCKED:
-        raise NodeLost(
-            result.node,
-            f"{summary}: another lvsbench still changes this node, for more than {LOCK_S} s",
-            command="flock -n /run true",
-            answer=result.stderr,
-            advice="Find it with: fuser -v /run. Then try again.",
-        )
+    refused(result, summary)
     found = _FAILED.search(result.stderr)
     number = int(found.group(1)) if found else len(commands)
     said = _FAILED.sub("", result.stderr).strip()

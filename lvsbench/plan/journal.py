@@ -1,43 +1,117 @@
 """The journal: what was there, what is being done, how to undo it. On disk before a host is touched.
 
-JSON lines. A header (``begin``) with the cluster, how each node is reached, and the whole state of every node before;
-then a ``batch`` for each node of each step with its commands and their undos, ``done`` when the batch has ended,
-``applied`` when all have; ``undone`` for each batch that was taken back, and ``restored`` once verify has agreed. A
-file holds one such section after the other, for a run that sets up several modes; only the last one can be open.
+JSON lines. ``begin`` has the cluster, how each node is reached, and the whole state of every node before. Then a
+section for each time that something is set up: ``set-up``, with the state of the nodes that were read anew; a ``batch``
+for each node of each step with its commands and their undos; ``done`` when it has ended, ``applied`` when all have;
+``undone`` for each batch that was taken back, and ``restored`` once verify has agreed. ``end`` is the last line:
+without it something may still be set up.
+
+Each line has its number and a sum over the line before, so that one which was lost or changed is seen
+(:attr:`Journal.damage`). What is left is restored; what was lost is known to the hosts, which keep their own undos
+(:mod:`lvsbench.plan.hold`) and are all compared with the state before.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lvsbench import __version__, facts
 from lvsbench.cluster import Cluster, Mode
-from lvsbench.errors import ResultsError, UsageError
+from lvsbench.errors import LvsbenchError, ResultsError, UsageError
 from lvsbench.facts import State
+from lvsbench.plan import opened
 from lvsbench.plan.change import Change
 from lvsbench.plan.looks import has_looks
 
 NAME = "journal.jsonl"
-SCHEMA = 1
+SCHEMA = 2
 
-Record = dict[str, Any]
+Raw = dict[str, dict[str, str]]
+"""What the commands of a snapshot answered, by node and section."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    line: int = 0
+    sum: str = ""
+    time: str = ""
+
+
+class _Begin(_Record):
+    record: Literal["begin"] = "begin"
+    schema_: int = Field(SCHEMA, alias="schema")
+    run_id: str
+    version: str = __version__
+    host: str
+    pid: int
+    held: bool
+    cluster: Cluster
+    before: Raw
+
+
+class _SetUp(_Record):
+    record: Literal["set-up"] = "set-up"
+    mode: Mode
+    fault: str = ""
+    before: Raw
+
+
+class _Change(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    node: str
+    what: str
+    before: str
+    after: str
+    reason: str
+    do: list[str]
+    undo: list[str]
+    loads: list[str] = []
+    act: bool = False
+
+
+class _Batch(_Record):
+    record: Literal["batch"] = "batch"
+    step: int
+    node: str
+    changes: list[_Change]
+
+
+class _OfBatch(_Record):
+    record: Literal["done", "undone"]
+    step: int
+    node: str
+
+
+class _Closing(_Record):
+    record: Literal["applied", "restored", "end"]
+    notes: list[str] = []
+
+
+Record = Annotated[_Begin | _SetUp | _Batch | _OfBatch | _Closing, Field(discriminator="record")]
+_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The changes of one node in one step."""
+    """The changes of one node in one step. ``number`` is that of its line in the journal; a later one is greater."""
 
     step: int
     node: str
     changes: tuple[Change, ...]
+    number: int = 0
 
     @property
     def do(self) -> list[str]:
@@ -50,176 +124,407 @@ class Batch:
         return [command for change in reversed(self.changes) for command in change.undo]
 
 
-class Journal:
-    """The last section of a journal file. Make one with :meth:`begin`, or :meth:`load` it."""
+@dataclass(slots=True)
+class Section:
+    """One thing that was set up: a mode, or a fault that was injected into one.
 
-    def __init__(self, path: Path, records: list[Record]) -> None:
+    Args:
+        mode: the mode; None where the line that said it is lost.
+        fault: the fault, "" for the mode itself.
+        began: when, ISO 8601.
+        before: the state of every node before.
+        batches: what was to be done, in order.
+        applied: whether it was set up to the end.
+        restored: whether verify has agreed that it is back.
+    """
+
+    mode: Mode | None
+    fault: str
+    began: str
+    before: Mapping[str, State]
+    batches: list[Batch] = field(default_factory=list)
+    applied: bool = False
+    restored: bool = False
+
+
+class Journal:
+    """A journal file. Make one with :meth:`begin` or :meth:`resume`, which hold it; :meth:`load` only reads it."""
+
+    def __init__(self, path: Path, begin: _Begin, damage: Sequence[str] = ()) -> None:
         self.path = path
-        self._records = records
-        try:
-            header = records[0]
-            if header["schema"] > SCHEMA:
-                raise ResultsError(
-                    f"{path}: written by lvsbench {header['version']}",
-                    advice="Restore with that version or a newer one.",
-                )
-            self.run_id: str = header["run_id"]
-            self.mode = Mode(header["mode"])
-            self.fault = str(header.get("fault", ""))
-            """The fault that was injected into the mode, "" for the mode itself."""
-            self.began: str = header["time"]
-            self.cluster = Cluster.model_validate(header["cluster"])
-            self.before: Mapping[str, State] = {node: facts.parse(node, raw) for node, raw in header["before"].items()}
-            self.batches = [_batch(record) for record in records if record["record"] == "batch"]
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
-            raise ResultsError(
-                f"{path}: not a journal of lvsbench", answer=f"{type(error).__name__}: {error}"
-            ) from error
+        self.run_id = begin.run_id
+        self.cluster = begin.cluster
+        self.began = begin.time
+        self.held = begin.held
+        """Whether its hosts are held (:mod:`lvsbench.plan.hold`), and keep their undos."""
+        self.owner = f"process {begin.pid} on {begin.host}"
+        self.damage = tuple(damage)
+        """What is wrong with the file, by line, in words."""
+        self.sections: list[Section] = []
+        self.ended = False
+        self._raw: Raw = begin.before
+        self._states: dict[str, State] = {}
+        self._last = b""
+        self._lines = 0
+        self._bytes = 0
+        self._descriptor: int | None = None
+
+    def __del__(self) -> None:
+        self.release()
+
+    # ---------------------------------------------------------------------------------------------------- make and read
 
     @classmethod
     def begin(
-        cls, path: Path, cluster: Cluster, mode: Mode, before: Mapping[str, State], run_id: str, fault: str = ""
+        cls, path: Path, cluster: Cluster, before: Mapping[str, State], run_id: str, *, held: bool = False
     ) -> Self:
-        """Begin a section in a file, made if it is not there, and wait until it is on the disk.
+        """Begin a file, put it on the user's list of open journals, and wait until it is on the disk.
 
         Args:
-            path: the file; its folder exists.
+            path: the file, which is not there; its folder is.
             cluster: with everything that is needed to reach its nodes again.
-            mode: what will be set up.
             before: the state of every node, as :func:`lvsbench.plan.snapshot` returns it.
             run_id: the run it belongs to.
-            fault: what is injected into the mode, where this is not the mode itself.
+            held: whether the hosts are held by the run.
 
         Raises:
-            UsageError: the file's last section is open: something is still set up.
+            ResultsError: it cannot be written.
         """
-        existing = cls.load(path) if path.exists() else None
-        if existing is not None and not existing.restored:
-            raise UsageError(
-                f"{path}: mode {existing.mode.value} is still set up",
-                advice=f"Put it back first: lvsbench restore {existing.run_id}",
-            )
-        header = {
-            "record": "begin",
-            "schema": SCHEMA,
-            "time": _now(),
-            "run_id": run_id,
-            "version": __version__,
-            "mode": mode.value,
-            **({"fault": fault} if fault else {}),
-            "cluster": cluster.model_dump(mode="json"),
-            "before": {node: dict(state.raw) for node, state in before.items()},
-        }
-        _append(path, [header])
-        return cls(path, [header])
+        first = _Begin(
+            run_id=run_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            held=held,
+            cluster=cluster,
+            before={node: dict(state.raw) for node, state in before.items()},
+            schema=SCHEMA,
+            time=_now(),
+        )
+        journal = cls(path, first)
+        journal._states = dict(before)
+        journal._hold(os.O_CREAT | os.O_EXCL)
+        journal._write([first])
+        opened.note(path)
+        return journal
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """Return the last section of a file; None if there is none, because writing it was cut short: nothing was done.
-
-        A torn last line is left out: what it was about to say had not been begun.
+        """Read a file; None where its first line was cut short as it was written: nothing had been done.
 
         Raises:
-            ResultsError: it is not a journal, or damaged elsewhere.
+            ResultsError: it is no journal; or its first line, which says how to reach the nodes, is lost.
         """
-        records = _read(path)
-        begins = [index for index, record in enumerate(records) if record["record"] == "begin"]
-        return cls(path, records[begins[-1] :]) if begins else None
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be read", answer=str(error)) from error
+        *lines, torn = raw.split(b"\n")
+        if not lines:
+            return None
+        records, damage = _read(path, lines)
+        first = records[0] if records else None
+        if not isinstance(first, _Begin):
+            raise _headless(path, records, damage)
+        journal = cls(path, first, damage)
+        journal._last, journal._lines = lines[-1], max(record.line for record in records)
+        # What follows the last newline is a line whose writing was cut short: what it was about to say had not begun.
+        journal._bytes = len(raw) - len(torn)
+        try:
+            for record in records[1:]:
+                journal._take(record)
+            known = journal.before.keys()
+        except (LvsbenchError, KeyError) as error:
+            raise ResultsError(f"{path}: not a journal of lvsbench", answer=str(error)) from error
+        strange = {batch.node for batch in journal.batches} - (journal.cluster.nodes.keys() & known)
+        if strange:
+            raise ResultsError(f"{path}: changes of {', '.join(sorted(strange))}, which its cluster does not have")
+        return journal
+
+    @classmethod
+    def resume(cls, path: Path) -> Self | None:
+        """Read a file as :meth:`load` does, and hold it, to go on with it.
+
+        Raises:
+            UsageError: the process that writes it is still at work.
+            ResultsError: as :meth:`load`.
+        """
+        journal = cls.load(path)
+        if journal is not None:
+            journal._hold(0)
+        return journal
+
+    def _hold(self, flags: int) -> None:
+        """Lock the file: the kernel frees it when this process ends, however that comes. Source: flock(2)."""
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | flags, 0o666)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise UsageError(
+                f"{self.run_id}: still at work",
+                answer=f"{self.owner} writes {self.path}",
+                advice="Wait for it, or end it there with Ctrl-C: it puts its hosts back itself.",
+            ) from None
+        except OSError as error:
+            raise ResultsError(f"{self.path}: cannot be written", answer=str(error)) from error
+
+    def release(self) -> None:
+        """Let others go on with the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _take(self, record: Record) -> None:
+        """Make one further record part of what is known."""
+        if isinstance(record, _SetUp):
+            self._raw = self._raw | record.before
+            for node in record.before:
+                self._states.pop(node, None)
+            self.sections.append(Section(record.mode, record.fault, record.time, self.before))
+        elif isinstance(record, _Closing) and record.record == "end":
+            self.ended = True
+        elif isinstance(record, _Batch):
+            if not self.open_sections:
+                self.sections.append(Section(None, "", record.time, self.before))
+            changes = tuple(_change(change) for change in record.changes)
+            self.sections[-1].batches.append(Batch(record.step, record.node, changes, record.line))
+        elif isinstance(record, _Closing) and self.sections:
+            self.sections[-1].applied |= record.record == "applied"
+            self.sections[-1].restored |= record.record == "restored"
+
+    # --------------------------------------------------------------------------------------------------- what it says
+
+    @property
+    def before(self) -> Mapping[str, State]:
+        """The state of every node, as it was read last before anything was set up."""
+        for node, raw in self._raw.items():
+            if node not in self._states:
+                self._states[node] = facts.parse(node, raw)
+        return dict(self._states)
+
+    @property
+    def open_sections(self) -> list[Section]:
+        """What is still set up, or may be, the last first."""
+        return [section for section in reversed(self.sections) if not section.restored]
+
+    @property
+    def mode(self) -> Mode | None:
+        """The mode that is set up last; None where nothing was."""
+        return self.sections[-1].mode if self.sections else None
+
+    @property
+    def fault(self) -> str:
+        """The fault that was injected, "" for a mode itself."""
+        return self.sections[-1].fault if self.sections else ""
+
+    @property
+    def what(self) -> str:
+        """What is set up, in words."""
+        return f"fault {self.fault}" if self.fault else f"mode {self.mode.value if self.mode else 'unknown'}"
+
+    @property
+    def applied(self) -> bool:
+        """Whether the mode was set up to the end."""
+        return bool(self.sections) and self.sections[-1].applied
+
+    @property
+    def batches(self) -> list[Batch]:
+        """What is still set up, or may be, in order."""
+        return [batch for section in reversed(self.open_sections) for batch in section.batches]
 
     @property
     def looks(self) -> bool:
         """Whether the state before has what only faults touch."""
         return any(has_looks(state) for state in self.before.values())
 
-    @property
-    def restored(self) -> bool:
-        """Whether verify has agreed that everything is back."""
-        return any(record["record"] == "restored" for record in self._records)
+    # -------------------------------------------------------------------------------------------------------- write it
 
-    @property
-    def applied(self) -> bool:
-        """Whether the mode was set up to the end."""
-        return any(record["record"] == "applied" for record in self._records)
+    def set_up(self, mode: Mode, before: Mapping[str, State] | None = None, fault: str = "") -> Section:
+        """Begin a section: something is going to be set up.
 
-    def intend(self, batches: Iterable[Batch]) -> None:
-        """Write down what is about to be done, and wait until it is on the disk."""
+        Args:
+            mode: the mode.
+            before: the state of nodes that were read since the last section.
+            fault: what is injected into the mode, where this is not the mode itself.
+
+        Raises:
+            UsageError: the last section is open: something is still set up.
+        """
+        if self.open_sections:
+            raise UsageError(
+                f"{self.path}: {self.what} is still set up",
+                advice=f"Put it back first: lvsbench restore {self.run_id}",
+            )
+        known = dict(before or {})
+        raw = {node: dict(state.raw) for node, state in known.items()}
+        fresh = {node: texts for node, texts in raw.items() if texts != self._raw.get(node)}
+        record = _SetUp(mode=mode, fault=fault, before=fresh, time=_now())
+        self._write([record])
+        self._take(record)
+        self._states |= known
+        self.sections[-1].before = dict(self._states)
+        return self.sections[-1]
+
+    def intend(self, batches: Iterable[Batch]) -> list[Batch]:
+        """Write down what is about to be done, wait until it is on the disk, and return it with its numbers."""
         new = list(batches)
-        self._write([{"record": "batch", "time": _now(), **asdict(batch)} for batch in new])
-        self.batches += new
+        records = [_Batch(step=b.step, node=b.node, changes=[_record(c) for c in b.changes], time=_now()) for b in new]
+        written = self._write(records)
+        numbered = [Batch(b.step, b.node, b.changes, line) for b, line in zip(new, written, strict=True)]
+        self.sections[-1].batches += numbered
+        return numbered
 
-    def note(self, record: str, batches: Iterable[Batch]) -> None:
-        """Write down that batches are ``done`` or ``undone``."""
-        self._write([{"record": record, "time": _now(), "step": batch.step, "node": batch.node} for batch in batches])
+    def note(self, record: Literal["done", "undone"], batches: Iterable[Batch]) -> None:
+        """Write down that batches are done or undone."""
+        self._write([_OfBatch(record=record, step=batch.step, node=batch.node, time=_now()) for batch in batches])
 
-    def close(self, record: str, **values: object) -> None:
-        """Write down that the whole is ``applied`` or ``restored``."""
-        self._write([{"record": record, "time": _now(), **values}])
+    def close(self, section: Section, record: Literal["applied", "restored"], notes: Sequence[str] = ()) -> None:
+        """Write down that a section is applied or restored."""
+        self._write([_Closing(record=record, notes=list(notes), time=_now())])
+        section.applied |= record == "applied"
+        section.restored |= record == "restored"
 
-    def _write(self, records: list[Record]) -> None:
-        if records:
-            _append(self.path, records)
-            self._records += records
+    def end(self, notes: Sequence[str] = ()) -> None:
+        """Write the last line, take the file off the user's list, and let go of it: nothing is set up any more."""
+        if not self.ended:
+            self._write([_Closing(record="end", notes=list(notes), time=_now())])
+        self.ended = True
+        opened.forget(self.path)
+        self.release()
+
+    def _write(self, records: Sequence[Record]) -> list[int]:
+        """Write records behind the last whole line, wait until they are on the disk, and return their numbers."""
+        assert self._descriptor is not None, "a journal that was only read is not written to"
+        text = b""
+        numbers = []
+        for record in records:
+            self._lines += 1
+            stored = record.model_copy(update={"line": self._lines, "sum": _sum(self._last)})
+            self._last = stored.model_dump_json(by_alias=True, exclude_defaults=False).encode()
+            text += self._last + b"\n"
+            numbers.append(self._lines)
+        if not records:
+            return numbers
+        try:
+            # A line that was written in part, by us or by whom we follow, goes.
+            os.ftruncate(self._descriptor, self._bytes)
+            _write_all(self._descriptor, text)
+            os.fsync(self._descriptor)
+            self._bytes += len(text)
+            if self._lines == len(records):
+                # The file's name is in its folder, which has to reach the disk too. Source: fsync(2).
+                folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path}: cannot be written", answer=str(error), advice="Is the disk of this machine full?"
+            ) from error
+        return numbers
 
 
-def open_journals(reports: Path) -> list[Journal]:
-    """Return the journals of a reports folder whose mode is still set up, or may be, the newest first.
+def _read(path: Path, lines: Sequence[bytes]) -> tuple[list[Record], list[str]]:
+    """Return the records of all lines that make sense, and what is wrong with the others and between them.
 
     Raises:
-        ResultsError: a journal cannot be read. Better to be told than to miss one.
+        ResultsError: no line makes sense, or the first is of another version.
     """
-    found = [Journal.load(path) for path in reports.glob(f"*/{NAME}")]
-    return sorted(
-        (journal for journal in found if journal is not None and not journal.restored),
-        key=lambda journal: journal.began,
-        reverse=True,
+    records: list[Record] = []
+    damage: list[str] = []
+    last = b""
+    for number, line in enumerate(lines, 1):
+        try:
+            content = json.loads(line)
+            if number == 1 and isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
+                raise ResultsError(
+                    f"{path}: written by lvsbench {str(content.get('version'))[:40]!r} in another form",
+                    advice="Restore with that version.",
+                )
+            record = _RECORD.validate_json(line)
+        except (ValueError, ValidationError, RecursionError) as error:
+            first = str(error).splitlines()
+            damage.append(f"{path.name}:{number}: not a record of a journal ({first[0] if first else type(error)})")
+        else:
+            if record.sum != _sum(last):
+                expected = records[-1].line + 1 if records else 1
+                lost = f"line {expected}" if record.line == expected + 1 else f"lines {expected} to {record.line - 1}"
+                what = f"{lost} lost" if record.line > expected else "the line before it was changed"
+                damage.append(f"{path.name}:{number}: {what}")
+            records.append(record)
+        last = line
+    if not records:
+        raise ResultsError(f"{path}: not a journal of lvsbench", answer="\n".join(damage[:5]))
+    return records, damage
+
+
+def _headless(path: Path, records: Iterable[Record], damage: Sequence[str]) -> ResultsError:
+    nodes = dict.fromkeys(record.node for record in records if isinstance(record, _Batch))
+    return ResultsError(
+        f"{path}: its first line is lost: how the nodes are reached, and how they were before",
+        answer="\n".join([*damage[:5], f"it tells of changes on: {', '.join(nodes) or 'no node'}"]),
+        advice="Each of these hosts holds its own undo. As root, on each of them: sh /run/lvsbench/back",
     )
 
 
-def _batch(record: Record) -> Batch:
-    names = {field.name for field in fields(Change)}
-    changes = []
-    for change in record["changes"]:
-        values = {key: value for key, value in change.items() if key in names}
-        for key in ("do", "undo", "loads"):
-            values[key] = tuple(values[key])
-        changes.append(Change(**values))
-    return Batch(int(record["step"]), record["node"], tuple(changes))
+def find_open(reports: Path) -> tuple[list[Journal], list[ResultsError]]:
+    """Return the journals of a folder of runs, and of the user's list, that have no end, the newest first.
 
-
-def _read(path: Path) -> list[Record]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read", answer=str(error)) from error
-    # What follows the last newline is a record whose writing was cut short, or nothing.
-    records = []
-    for number, line in enumerate(lines[:-1], 1):
+    Returns:
+        the journals; and an error for each that cannot be read: better to be told than to miss one.
+    """
+    paths = {path.resolve(): path for path in (*opened.paths(), *sorted(reports.glob(f"*/{NAME}")))}
+    found: list[Journal] = []
+    errors: list[ResultsError] = []
+    for path in paths.values():
         try:
-            record = json.loads(line)
-            record["record"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ResultsError(f"{path}:{number}: not a record of a journal", answer=str(error)) from error
-        records.append(record)
-    return records
+            journal = Journal.load(path)
+        except ResultsError as error:
+            errors.append(error)
+        else:
+            found += [journal] if journal is not None and not journal.ended else []
+    return sorted(found, key=lambda journal: journal.began, reverse=True), errors
 
 
-def _append(path: Path, records: list[Record]) -> None:
-    """Write records behind the last whole one, and wait until they are on the disk."""
-    new = not path.exists()
-    text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records).encode()
-    with path.open("ab") as file:
-        whole = path.read_bytes().rfind(b"\n") + 1
-        file.truncate(whole)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    if new:
-        # The file's name is in its folder, which has to reach the disk too. Source: fsync(2).
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def open_journals(reports: Path) -> list[Journal]:
+    """Return what :func:`find_open` does.
+
+    Raises:
+        ResultsError: a journal cannot be read.
+    """
+    found, errors = find_open(reports)
+    if errors:
+        raise errors[0]
+    return found
+
+
+def _sum(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()[:16]
+
+
+def _change(stored: _Change) -> Change:
+    values = stored.model_dump() | {key: tuple(getattr(stored, key)) for key in ("do", "undo", "loads")}
+    return Change(**values)
+
+
+def _record(change: Change) -> _Change:
+    return _Change(
+        node=change.node,
+        what=change.what,
+        before=change.before,
+        after=change.after,
+        reason=change.reason,
+        do=list(change.do),
+        undo=list(change.undo),
+        loads=list(change.loads),
+        act=change.act,
+    )
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _now() -> str:

@@ -88,14 +88,15 @@ def record() -> None:
         for mode, node in ((Mode.DR, "director"), (Mode.TUN, "rs1")):
             if mode is Mode.TUN:
                 shells[node].run("modprobe fou && ip fou add port 6080 gue").check("no foo-over-UDP")
-            for name in _set_up(lab, mode, shells, Path(folder)):
+            planned = drivers.plan(mode, lab)
+            journal = plan.Journal.begin(Path(folder) / mode.value, lab, plan.snapshot(shells, planned), "record")
+            journal.set_up(mode)
+            for name in _set_up(lab, planned, shells, journal):
                 _save(shells[node], name)
-            plan.restore(Path(folder) / mode.value, shells)
+            plan.restore(journal, shells)
 
 
-def _set_up(lab: Cluster, mode: Mode, shells: Mapping[str, Shell], folder: Path) -> Iterator[str]:
-    planned = drivers.plan(mode, lab)
-    journal = plan.Journal.begin(folder / mode.value, lab, mode, plan.snapshot(shells, planned), "record")
+def _set_up(lab: Cluster, planned: plan.Plan, shells: Mapping[str, Shell], journal: plan.Journal) -> Iterator[str]:
     plan.apply(planned, shells, journal)
     shells[lab.client.name].run(requests(lab)).check("no answer from the VIP")
     time.sleep(STATS_S)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lvsbench import checks, faults
+from lvsbench import checks, faults, plan
 from lvsbench.cluster import Cluster, Mode, find, load
 from lvsbench.errors import UsageError
 from lvsbench.faults import ALL, SOUND, Fault, Scene, Where, document, flow
@@ -32,7 +32,8 @@ def set_up(mode: Mode, path: Path, cluster: Cluster | None = None) -> Journal:
     """Return the journal of a mode that is set up, without having done anything."""
     path.parent.mkdir()
     journal = begin(mode, nodes(lab(), World()), path, cluster)[1]
-    journal.close("applied")
+    journal.close(journal.sections[-1], "applied")
+    journal.release()
     return journal
 
 
@@ -122,7 +123,8 @@ def test_two_faults_of_one_thing_are_refused(tmp_path: Path) -> None:
     set_up(Mode.DR, tmp_path / "run" / "journal.jsonl")
     path = tmp_path / "fault" / "journal.jsonl"
     path.parent.mkdir()
-    journal = Journal.begin(path, lab(), Mode.DR, {}, "fault", "A01 rs-arp-default on rs2")
+    journal = Journal.begin(path, lab(), plan.snapshot(nodes(lab(), World())), "fault")
+    journal.set_up(Mode.DR, fault="A01 rs-arp-default on rs2")
     what = "net.ipv4.conf.all.arp_ignore"
     journal.intend([Batch(1, "rs2", (Change("rs2", what, "1", "0", "test", ("true",), ("true",)),))])
     assert journal.fault == "A01 rs-arp-default on rs2"

@@ -59,7 +59,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     built = image.ensure()
     folder = tmp_path_factory.mktemp("cache")
     (folder / built.folder.name).symlink_to(built.folder)
-    return {**os.environ, "LVSBENCH_CACHE": str(folder), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    own = {"LVSBENCH_CACHE": str(folder), "XDG_STATE_HOME": str(folder / "state")}
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
 
 
 def commands(environment: dict[str, str]) -> Lvsbench:
@@ -186,4 +187,4 @@ def own(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     folder.mkdir()
     for built in Path(environment["LVSBENCH_CACHE"]).glob("image-*"):
         (folder / built.name).symlink_to(built.resolve())
-    return {**environment, "LVSBENCH_CACHE": str(folder)}
+    return {**environment, "LVSBENCH_CACHE": str(folder), "XDG_STATE_HOME": str(tmp_path / "state")}

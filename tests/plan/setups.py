@@ -8,9 +8,10 @@ from pathlib import Path
 from lvsbench import cluster, drivers, plan
 from lvsbench.cluster import Cluster, Mode
 from lvsbench.facts import State
-from lvsbench.plan import Plan, Restored
+from lvsbench.plan import Journal, Plan, Restored
 from tests.memory import Node
 
+RUN = "run-1"
 MODES = (Mode.NAT, Mode.DR, Mode.TUN)
 
 
@@ -48,20 +49,32 @@ def far() -> Cluster:
     return Cluster.model_validate(description)
 
 
-def begin(mode: Mode, nodes: Mapping[str, Node], path: Path, on: Cluster | None = None) -> tuple[Plan, plan.Journal]:
-    """Plan a mode, take a snapshot and begin a journal."""
+def begin(mode: Mode, nodes: Mapping[str, Node], path: Path, on: Cluster | None = None) -> tuple[Plan, Journal]:
+    """Plan a mode, hold the hosts, take a snapshot and begin a journal."""
     planned = drivers.plan(mode, on or lab())
+    plan.take(planned.cluster, nodes, RUN, path, None)
     before = plan.snapshot(nodes, planned)
-    return planned, plan.Journal.begin(path, planned.cluster, mode, before, "run-1")
+    journal = Journal.begin(path, planned.cluster, before, RUN, held=True)
+    journal.set_up(mode)
+    return planned, journal
 
 
 def set_up(mode: Mode, nodes: Mapping[str, Node], path: Path, on: Cluster | None = None) -> Mapping[str, State]:
-    """Set a mode up; return the state before."""
+    """Set a mode up, as a process that then ends; return the state before."""
     planned, journal = begin(mode, nodes, path, on)
-    plan.apply(planned, nodes, journal)
+    try:
+        plan.apply(planned, nodes, journal)
+    finally:
+        journal.release()
     return journal.before
 
 
 def put_back(nodes: Mapping[str, Node], path: Path) -> Restored:
     """Restore from the journal alone, over connections made for it."""
-    return plan.restore(path, connect=lambda node: nodes[node.name])
+    journal = Journal.resume(path)
+    if journal is None:
+        return Restored()
+    try:
+        return plan.restore(journal, connect=lambda node: nodes[node.name])
+    finally:
+        journal.release()

@@ -57,6 +57,38 @@ def test_restored_after_a_kill_at_every_write(
 
 
 @pytest.mark.parametrize("lands", [False, True])
+@pytest.mark.parametrize(("mode", "make"), CASES)
+def test_hosts_put_themselves_back_after_a_kill_at_every_write(
+    mode: Mode, make: Callable[[], Cluster], lands: bool, tmp_path: Path
+) -> None:
+    """Whenever the controller dies for good, each host puts itself back and never opens ARP; a restore later agrees."""
+    cluster = make()
+    for number in count(1):
+        world = World(kill_at=number, lands=lands)
+        hosts = nodes(cluster, world)
+        holes: list[str] = []
+        world.hooks.append(watch(cluster, holes))
+        before = plan.snapshot(hosts)
+        path = tmp_path / f"{number}.jsonl"
+        try:
+            set_up(mode, hosts, path, cluster)
+        except Killed:
+            pass
+        else:
+            break
+        world.dead, world.kill_at = False, None
+        for host in hosts.values():
+            host.back()
+        assert plan.snapshot(hosts) == before
+        restored = put_back(hosts, path)
+        assert restored.clean
+        assert plan.snapshot(hosts) == before
+        assert any("put itself back" in note for note in restored.notes)
+        assert holes == []
+    assert number > 5, "hardly a write was made: nothing was tested"
+
+
+@pytest.mark.parametrize("lands", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_restored_after_a_kill_while_restoring(mode: Mode, lands: bool, tmp_path: Path) -> None:
     """A restore that is killed at any write is completed by the next one, and never opens ARP either."""
