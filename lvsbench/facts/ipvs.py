@@ -78,12 +78,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A service with a value for it and one for each destination, in listed order. ``name``: ``TCP 192.0.2.1:80``."""
+    """A service with a value for it and one for each destination, in listed order. ``name``: ``TCP 192.0.2.1:80``.
+
+    ``persistent``: whether a client stays with its real server.
+    """
 
     name: str
     counters: Counters | None = None
     destinations: dict[str, Counters] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
+    persistent: bool = False
 
 
 def parse(text: str, thresholds: str = "") -> tuple[Service, ...]:
@@ -125,17 +129,17 @@ def parse_stats(text: str) -> tuple[Listed, ...]:
 
 def parse_table(text: str) -> tuple[Listed, ...]:
     """Parse the output of :data:`TABLE`: forwarding method, weight and connections of every destination."""
-    found: list[tuple[str, list[Entry]]] = []
+    found: list[tuple[str, bool, list[Entry]]] = []
     for line in _rows(text):
         words = line.split()
         with understanding(line):
             if words[0] != "->":
-                found.append((" ".join(words[:2]), []))
+                found.append((" ".join(words[:2]), "persistent" in words[3:], []))
                 continue
             if words[2] not in FORWARDS:
                 raise Garbage(line, f"no forwarding method {words[2]!r}")
-            found[-1][1].append(Entry(words[1], words[2], int(words[3]), int(words[4]), int(words[5])))
-    return tuple(Listed(name, entries=tuple(entries)) for name, entries in found)
+            found[-1][2].append(Entry(words[1], words[2], int(words[3]), int(words[4]), int(words[5])))
+    return tuple(Listed(name, entries=tuple(entries), persistent=kept) for name, kept, entries in found)
 
 
 def _rows(text: str) -> list[str]:

@@ -36,13 +36,15 @@ class Evidence:
 
     Attributes:
         forwards: the Forward column of the service's destinations, in the order of the table.
-        in_bytes, out_bytes: what IPVS counted for the service since it was set up.
+        persistent: whether the service keeps a client with its real server.
+        in_bytes, out_bytes: what IPVS counted for the service since the first request.
         flows: the proving requests, followed.
         blind: nodes that could not capture.
         macs: MAC address to node and interface.
     """
 
     forwards: Sequence[str]
+    persistent: bool
     in_bytes: int
     out_bytes: int
     flows: Sequence[Flow]
@@ -80,7 +82,7 @@ def _answers(cluster: Cluster, seen: Evidence, proof: Proof) -> Iterable[str]:
     if failed:
         yield f"{len(failed)} of {len(seen.flows)} proving requests failed: {failed[0].outcome}, {failed[0].error}"
     # The other schedulers may rightly send one client, or one request at a time, to one real server.
-    if cluster.service.scheduler not in ("rr", "wrr", "lc", "wlc") or not proof.served:
+    if cluster.service.scheduler not in ("rr", "wrr", "lc", "wlc") or seen.persistent or not proof.served:
         return
     for node in cluster.real_servers:
         if cluster.service.real_servers[node.name].weight > 0 and node.name not in proof.served:

@@ -64,27 +64,60 @@ def prove(
         counted_by_s = time.monotonic() + COUNTERS_S
         return () if sent else asked
 
+    before = _settled(shells, cluster)
     seen = follow(shells, cluster, once, macs, evidence, prefix=f"{mode.value}-", timeout_s=REQUEST_S)
-    forwards, counted = _ipvs(shells, cluster, mode, counted_by_s)
-    return judge(cluster, mode, Evidence(forwards, counted[0], counted[1], seen.flows, tuple(seen.blind), macs))
+    table = ask(shells[cluster.director.name], "table", ipvs.TABLE, ipvs.parse_table)
+    own = [listed for listed in table if listed.name == _name(cluster)]
+    in_bytes, out_bytes = _moved(shells, cluster, mode, counted_by_s, before)
+    gathered = Evidence(
+        forwards=[entry.forward for listed in own for entry in listed.entries],
+        persistent=any(listed.persistent for listed in own),
+        in_bytes=in_bytes,
+        out_bytes=out_bytes,
+        flows=seen.flows,
+        blind=tuple(seen.blind),
+        macs=macs,
+    )
+    return judge(cluster, mode, gathered)
 
 
-def _ipvs(shells: Shells, cluster: Cluster, mode: Mode, counted_by_s: float) -> tuple[list[str], tuple[int, int]]:
-    """Return the Forward column of the service, and the bytes that IPVS counted for it, in and out.
+def _counted(shells: Shells, cluster: Cluster) -> tuple[int, int]:
+    """Return the bytes that IPVS has counted for the service so far, in and out."""
+    stats = ask(shells[cluster.director.name], "stats", ipvs.STATS, ipvs.parse_stats)
+    name = _name(cluster)
+    counted = next((listed.counters for listed in stats if listed.name == name and listed.counters), None)
+    return (counted.in_bytes, counted.out_bytes) if counted else (0, 0)
+
+
+def _settled(shells: Shells, cluster: Cluster) -> tuple[int, int]:
+    """Return what had been counted before the first request.
+
+    A service that was there already goes on with its counters, and what it carried last comes into them late.
+    """
+    counted = _counted(shells, cluster)
+    if counted != (0, 0):
+        time.sleep(COUNTERS_S)
+        counted = _counted(shells, cluster)
+    return counted
+
+
+def _moved(
+    shells: Shells, cluster: Cluster, mode: Mode, counted_by_s: float, before: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the bytes that IPVS counted for the service since ``before``, in and out.
 
     The counters lag behind by up to 2 s, so they are read until something has been counted, and in a mode whose replies
     must not come back, to the end of that time (``counted_by_s``, monotonic): a zero that was read too early proves
     nothing.
     """
-    director = shells[cluster.director.name]
-    name = f"{cluster.service.protocol.upper()} {cluster.service.vip}:{cluster.service.port}"
-    table = ask(director, "table", ipvs.TABLE, ipvs.parse_table)
-    forwards = [entry.forward for listed in table if listed.name == name for entry in listed.entries]
     while True:
         late = mode.method is None or time.monotonic() > counted_by_s
-        stats = ask(director, "stats", ipvs.STATS, ipvs.parse_stats)
-        counted = next((listed.counters for listed in stats if listed.name == name and listed.counters), None)
-        in_bytes, out_bytes = (counted.in_bytes, counted.out_bytes) if counted else (0, 0)
+        in_bytes, out_bytes = (now - then for now, then in zip(_counted(shells, cluster), before, strict=True))
         if out_bytes or late:
-            return forwards, (in_bytes, out_bytes)
+            return in_bytes, out_bytes
         time.sleep(0.2)
+
+
+def _name(cluster: Cluster) -> str:
+    service = cluster.service
+    return f"{service.protocol.upper()} {service.vip}:{service.port}"

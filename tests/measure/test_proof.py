@@ -85,7 +85,7 @@ def healthy(mode: Mode) -> Evidence:
     assert not stray
     forward = [mode.method.forward] * 2 if mode.method else []
     in_bytes, out_bytes = (1000 if mode.method else 0), (9000 if mode is Mode.NAT else 0)
-    return Evidence(forward, in_bytes, out_bytes, followed, (), macs)
+    return Evidence(forward, False, in_bytes, out_bytes, followed, (), macs)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -146,6 +146,8 @@ def test_a_silent_real_server_refuses_the_proof() -> None:
     seen = healthy(Mode.DR)
     proof = judge(CLUSTER, Mode.DR, replace(seen, flows=seen.flows[:1]))
     assert proof.problems == ["rs2 answered none of 1 proving requests"]
+    # With persistence one client is one real server's.
+    assert judge(CLUSTER, Mode.DR, replace(seen, flows=seen.flows[:1], persistent=True)).ok
 
 
 def test_a_source_hash_may_leave_one_out() -> None:
