@@ -66,6 +66,7 @@ def live(cluster: Cluster, flag: str) -> tuple[Setting, ...]:
             found[0],
             IPv4Interface(service.vip),
             "clients find the service here; /32, so that the DIP stays the primary address the director resolves with",
+            anyhow=True,
         ),
     )
 

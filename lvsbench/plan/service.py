@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lvsbench.facts import State, ipvs
 from lvsbench.plan.change import Change, take_away, when
@@ -15,7 +15,10 @@ _PRESENT = "[ -e /proc/net/ip_vs ]"
 
 @dataclass(frozen=True, slots=True)
 class IpvsService:
-    """A virtual service with exactly these destinations. Other services of the table are left alone."""
+    """A virtual service with exactly these destinations. Other services of the table are left alone.
+
+    What it does not say of a service that is there stays as it is: persistence, other options, thresholds.
+    """
 
     node: str
     service: ipvs.Service
@@ -38,11 +41,12 @@ class IpvsService:
             return self._add()
         do: list[str] = []
         undo: list[str] = []
-        if (old.scheduler, old.options) != (self.service.scheduler, self.service.options):
-            do.append(_edit(self.service))
+        new = _with_what_is_not_said(self.service, old)
+        if (old.scheduler, old.options) != (new.scheduler, new.options):
+            do.append(_edit(new))
             undo.append(_edit(old))
         before = {(has.address, has.port): has for has in old.destinations}
-        after = {(want.address, want.port): want for want in self.service.destinations}
+        after = {(want.address, want.port): want for want in new.destinations}
         for key in dict.fromkeys([*after, *before]):
             was, want = before.get(key), after.get(key)
             if was == want:
@@ -55,7 +59,7 @@ class IpvsService:
             undo.append(_put_back(old, was) if was else _gone(old, after[key]))
         if not do:
             return None
-        return Change(self.node, self.what, _shown(old), self.wanted, self.reason, tuple(do), tuple(reversed(undo)))
+        return Change(self.node, self.what, _shown(old), _shown(new), self.reason, tuple(do), tuple(reversed(undo)))
 
     def _add(self) -> Change:
         """Make the service. Its undo needs only to delete it: the destinations go with it."""
@@ -64,6 +68,31 @@ class IpvsService:
         do += [_set("-a", new, destination) for destination in new.destinations]
         undo = when(_PRESENT, take_away(_command("-D", new), _listed(f"-A {_selector(new)} ")))
         return Change(self.node, self.what, ABSENT, self.wanted, self.reason, tuple(do), (undo,))
+
+
+def _with_what_is_not_said(wanted: ipvs.Service, old: ipvs.Service) -> ipvs.Service:
+    """Return a service with the options and thresholds of the one that is there, where it names none itself.
+
+    Flags are a scheduler's own, and tunnel options those of a method, so these go with them. Source: ipvsadm(8).
+    """
+    options = wanted.options or _kept(old, same_scheduler=wanted.scheduler == old.scheduler)
+    before = {(has.address, has.port): has for has in old.destinations}
+    destinations = []
+    for want in wanted.destinations:
+        has = before.get((want.address, want.port))
+        if has is not None and not (want.upper or want.lower):
+            want = replace(want, upper=has.upper, lower=has.lower)
+        if has is not None and not want.options and want.flag == has.flag:
+            want = replace(want, options=has.options)
+        destinations.append(want)
+    return replace(wanted, options=options, destinations=tuple(destinations))
+
+
+def _kept(old: ipvs.Service, *, same_scheduler: bool) -> tuple[str, ...]:
+    if same_scheduler or "-b" not in old.options:
+        return old.options
+    flags = old.options.index("-b")
+    return old.options[:flags] + old.options[flags + 2 :]
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,13 +88,17 @@ def _write(path: str, value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address on an interface; with ``present`` false, none such."""
+    """An address on an interface; with ``present`` false, none such.
+
+    ``anyhow``: one that the node has on another interface, or with another prefix length, will do as well.
+    """
 
     node: str
     interface: str
     address: IPv4Interface
     reason: str
     present: bool = True
+    anyhow: bool = False
 
     @property
     def what(self) -> str:
@@ -109,6 +113,7 @@ class Address:
     def diff(self, seen: State) -> Change | None:
         """Compare address, prefix length and interface: the same address with another prefix is another address."""
         found = any(has.interface == self.interface and has.address == self.address for has in seen.addresses)
+        found = found or (self.anyhow and any(has.address.ip == self.address.ip for has in seen.addresses))
         if found == self.present:
             return None
         add = f"ip addr add {self.address} dev {shlex.quote(self.interface)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -42,8 +43,12 @@ def round_trip(tmp_path: Path, wanted: Sequence[Setting], past: Callable[[Node],
     before, services = plan.snapshot(hosts), dict(hosts["rs1"].services)
     planned = Plan(Mode.DR, lab(), (Step("test", tuple(wanted)),))
     path = tmp_path / "journal.jsonl"
-    journal = Journal.begin(path, lab(), Mode.DR, plan.snapshot(hosts, planned), "run")
-    plan.apply(planned, hosts, journal)
+    journal = Journal.begin(path, lab(), plan.snapshot(hosts, planned), "run")
+    journal.set_up(Mode.DR)
+    try:
+        plan.apply(planned, hosts, journal)
+    finally:
+        journal.release()
     rs1 = hosts["rs1"]
     during = {"sysctls": dict(rs1.sysctls), "routes": list(rs1.routes), "services": dict(rs1.services)}
     restored = put_back(hosts, path)
@@ -185,7 +190,7 @@ def test_module_in_use_stays_and_is_reported(tmp_path: Path) -> None:
     assert any("IPVS service -t 10.0.0.1:443: was absent" in text for text in texts)
     journal = Journal.load(path)
     assert journal is not None
-    assert not journal.restored
+    assert not journal.ended
     del hosts["director"].services[other.selector]
     assert put_back(hosts, path).clean
 
@@ -219,7 +224,7 @@ def test_missing_module(tmp_path: Path) -> None:
 
 
 def test_service_is_edited_and_comes_back(tmp_path: Path) -> None:
-    """A service that is there is edited to what is wanted, and comes back with options, weights and thresholds."""
+    """A service that is there is edited to what is wanted, keeps what is not said of it, and comes back as it was."""
     old = Service(
         SERVICE.selector,
         "wrr",
@@ -236,14 +241,40 @@ def test_service_is_edited_and_comes_back(tmp_path: Path) -> None:
         node.services[old.selector] = old
 
     rs1 = round_trip(tmp_path, [IpvsService("rs1", SERVICE, "test")], past)
-    assert rs1.services[SERVICE.selector] == SERVICE
+    kept = replace(SERVICE.destinations[0], upper=100, lower=50)
+    assert rs1.services[SERVICE.selector] == replace(SERVICE, options=("-p", "300"), destinations=(kept,))
     found = change(IpvsService("rs1", SERVICE, "test"), past)
     assert found is not None
     assert found.do == (
-        "ipvsadm -E -t 192.168.127.100:80 -s rr",
-        "ipvsadm -e -t 192.168.127.100:80 -r 192.168.127.20:80 -g -w 1",
+        "ipvsadm -E -t 192.168.127.100:80 -s rr -p 300",
+        "ipvsadm -e -t 192.168.127.100:80 -r 192.168.127.20:80 -g -w 1 -x 100 -y 50",
         "ipvsadm -d -t 192.168.127.100:80 -r 192.168.127.99:80",
     )
+
+
+def test_a_cluster_that_matches_is_left_alone() -> None:
+    """Persistence, thresholds, the prefix of the VIP: a mode says nothing of them, so they are no reason to change."""
+    live = Service(
+        SERVICE.selector,
+        "rr",
+        ("-p", "60", "-M", "255.255.255.0", "-b", "flag-1"),
+        (replace(SERVICE.destinations[0], upper=9),),
+    )
+
+    def past(node: Node) -> None:
+        for name in [*node.missing("ip_vs_rr")]:
+            node.load(name)
+        node.services[live.selector] = live
+        node.add_address("eth0", IPv4Interface("192.168.127.100/24"))
+
+    assert change(IpvsService("rs1", SERVICE, "test"), past) is None
+    vip = IPv4Interface("192.168.127.100/32")
+    assert change(Address("rs1", "eth0", vip, "test", anyhow=True), past) is None
+    assert change(Address("rs1", "eth0", vip, "test"), past) is not None
+    other = change(IpvsService("rs1", replace(SERVICE, scheduler="wrr"), "test"), past)
+    assert other is not None
+    # A flag is the scheduler's own.
+    assert other.do == ("ipvsadm -E -t 192.168.127.100:80 -s wrr -p 60 -M 255.255.255.0",)
 
 
 def test_failed_command_is_named_and_the_rest_does_not_run(tmp_path: Path) -> None:
