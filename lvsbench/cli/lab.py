@@ -104,6 +104,20 @@ def shell(node: str) -> None:
 
 
 @lab.command()
+@click.argument("node")
+def reboot(node: str) -> None:
+    """Switch NODE of the lab that is up off and on: what was set there is gone."""
+    held, found = _node(node)
+    from lvsbench.errors import UsageError
+    from lvsbench.lab import holder
+
+    if found.local:
+        raise UsageError(f"{node} is this machine, in the lab's network namespace", advice="Name another node.")
+    holder.reboot(held, node)
+    click.echo(f"{node} is up again.")
+
+
+@lab.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def faults(as_json: bool) -> None:
     """List the faults that can be injected into the lab, and what each teaches."""

@@ -18,13 +18,16 @@ from lvsbench.cluster import Cluster, load
 from lvsbench.errors import LabError, LvsbenchError
 from lvsbench.lab import folders, image, namespaces, supervisor
 from lvsbench.lab.commands import Progress, last_lines, quiet
-from lvsbench.lab.lab import Lab
+from lvsbench.lab.lab import REBOOT, Lab
 from lvsbench.lab.node import console_tail
 from lvsbench.lab.state import STATE, Holder, Running, find, same_wiring, start_time, stat_fields
 
 DOWN_S = 10.0
 LOOK_S = 1.0
 """Between two looks of the holder at its nodes."""
+
+
+REBOOT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,24 @@ def down(progress: Progress = quiet) -> bool:
     return True
 
 
+def reboot(held: Holder, name: str) -> None:
+    """Switch a node of the lab that is up off and on, and wait until it answers.
+
+    Raises:
+        LabError: it does not come up again.
+    """
+    asked = held.run_folder / f"{REBOOT}{name}"
+    asked.touch()
+    deadline = time.monotonic() + REBOOT_S
+    while asked.exists():
+        if time.monotonic() > deadline:
+            raise LabError(f"{name} does not come up again", elapsed_s=REBOOT_S, advice="lvsbench lab status")
+        time.sleep(0.1)
+    if name in held.running().lost:
+        console = console_tail(held.run_folder / f"{name}.console")
+        raise LabError(f"{name} did not come up again", answer=console, advice="lvsbench lab down; lvsbench lab up")
+
+
 def status() -> tuple[Holder, list[NodeStatus]] | None:
     """Return the lab that is up and how its nodes are, None where none is up.
 
@@ -238,6 +259,7 @@ def _hold(topology: str) -> int:
     os.dup2(null, 2)
     while True:
         time.sleep(LOOK_S)
+        lab.reboot_asked()
         lab.note_lost()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from lvsbench.cluster import SSH, Cluster
-from lvsbench.errors import LabError
+from lvsbench.errors import LabError, NodeLost
 from lvsbench.lab import config, folders, image, namespaces
 from lvsbench.lab.commands import Progress, quiet
 from lvsbench.lab.cpus import CpuPlan, plan_cpus
@@ -20,6 +20,9 @@ from lvsbench.lab.node import Files, Guest, boot_line
 from lvsbench.lab.segment import Fabric, plan_wiring
 from lvsbench.lab.state import STATE, Running
 from lvsbench.shell import in_parallel
+
+REBOOT = "reboot."
+"""Begins the name of a file in the run folder that asks for a node to be booted anew."""
 
 BOOT_S = 30.0
 BOOT_PER_NODE_S = 3.0
@@ -142,6 +145,27 @@ class Lab:
         if ended:
             self._lost.update(dict.fromkeys(ended, time.monotonic()))
             self.running().save(self._folder)
+
+    def reboot_asked(self) -> None:
+        """Boot those nodes anew that somebody asked for with :func:`lvsbench.lab.holder.reboot`: power off and on."""
+        for asked in self._folder.glob(f"{REBOOT}*"):
+            name = asked.name.removeprefix(REBOOT)
+            if name in self.guests:
+                self._reboot(name)
+            asked.unlink(missing_ok=True)
+
+    def _reboot(self, name: str) -> None:
+        before = self.guests[name]
+        before.kill()
+        guest = self.guests[name] = before.again()
+        nodes = {**self.cluster.nodes, name: self.cluster.nodes[name].model_copy(update={"process": guest.pid})}
+        self.cluster = self.cluster.with_nodes(nodes)
+        self._lost.pop(name, None)
+        try:
+            guest.wait_ssh(time.monotonic() + BOOT_S)
+        except NodeLost:
+            self._lost[name] = time.monotonic()
+        self.running().save(self._folder)
 
 
 def _write_secret(path: Path, content: bytes) -> None:

@@ -78,6 +78,9 @@ class Guest:
         self.name = files.name
         self.address = address
         self._files = files
+        self._line = line
+        self._fabric = fabric
+        self._cpus = cpus
         self._command = " ".join(line)
         self.started = time.monotonic()
         with files.console.open("wb") as console, pinned(cpus):
@@ -92,6 +95,10 @@ class Guest:
                 # Away from the terminal: Ctrl-C is for lvsbench, which still has to restore the nodes.
                 start_new_session=True,
             )
+
+    def again(self) -> Guest:
+        """Boot it once more, after it has ended; a kernel that restarts by itself finds its interfaces taken."""
+        return Guest(self._files, self._line, self._fabric, self._cpus, self.address)
 
     @property
     def pid(self) -> int:
@@ -127,6 +134,7 @@ class Guest:
 
     def move(self, cpus: Sequence[int]) -> None:
         """Move the node to other CPUs: its kernel, and the processes of the guest, which are its process group."""
+        self._cpus = cpus
         # Twice: what is started during the first pass by one that is not moved yet is found in the second.
         for _ in range(2):
             for folder in Path("/proc").glob("[0-9]*"):
