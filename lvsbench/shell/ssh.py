@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shlex
 import socket
 import time
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 HANDSHAKE_S = 30.0
 """For the key exchange and the login: seconds of arithmetic on a small or busy node."""
+
+_TELL_PROCESS = "echo lvsbench-process $$"
+_TOLD_PROCESS = re.compile(r"(?s)\A.{0,65536}?lvsbench-process ([0-9]{1,9})\n")
+"""The first line of what a command says: its number, to end it by. What a login shell said before it goes with it."""
+
+# A process group, since a script has children. Source: proc(5), /proc/pid/stat: after the name, state, parent, group.
+_END = """
+if read -r stat </proc/{number}/stat; then
+  set -- ${{stat##*) }}; kill -TERM "-$3"; sleep 0.5; kill -KILL "-$3"
+fi 2>/dev/null
+"""
 
 # Without a handler its threads print tracebacks to stderr, of what is raised as an error of ours anyway.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -40,19 +52,23 @@ class SSHShell:
         return self._node
 
     def run(self, command: str, *, stdin: str = "", timeout_s: float = COMMAND_S) -> Result:
-        """Run a command to its end."""
+        """Run a command to its end; one that misses its deadline is ended on the node."""
         began = time.monotonic()
         with self._losing(command):
-            process = self._open(command)
+            process = self._open(f"{_TELL_PROCESS}\n{command}", shown=command)
             try:
                 if stdin:
                     process.write(stdin)
                 process.finish()
                 out = process.read_until(began + timeout_s, timeout_s)
                 status = process.status(began + timeout_s, timeout_s)
-                return Result(self._node, command, status, decode(out), process.errors(), time.monotonic() - began)
+            except NodeLost:
+                self._end(process.number)
+                raise
             finally:
                 process.close()
+        said, errors = _TOLD_PROCESS.sub("", decode(out), count=1), process.errors()
+        return Result(self._node, command, status, said, errors, time.monotonic() - began)
 
     def start(self, command: str) -> Process:
         """Start a command that goes on."""
@@ -65,7 +81,19 @@ class SSHShell:
         if self._jump is not None:
             self._jump.close()
 
-    def _open(self, command: str) -> _SSHProcess:
+    def _end(self, number: int | None) -> None:
+        """End a command and all that it has started, as far as the node can be reached. sshd would let it go on."""
+        if number is None:
+            return
+        with contextlib.suppress(NodeLost), self._losing(_END.format(number=number)):
+            ending = self._open(_END.format(number=number))
+            try:
+                ending.finish()
+                ending.status(time.monotonic() + CONNECT_S, CONNECT_S)
+            finally:
+                ending.close()
+
+    def _open(self, command: str, shown: str = "") -> _SSHProcess:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
             raise NodeLost(self._node, "the SSH connection is gone", command=command)
@@ -73,7 +101,7 @@ class SSHShell:
         # The login shell may be anything, so it only ever gets to become sh; to start it would be a process more.
         line = f"sh -c {shlex.quote(command)}"
         channel.exec_command(f"exec sudo -n {line}" if self._ssh.sudo else f"exec {line}")
-        return _SSHProcess(self._node, command, channel)
+        return _SSHProcess(self._node, shown or command, channel)
 
     @contextlib.contextmanager
     def _losing(self, command: str) -> Iterator[None]:
@@ -188,6 +216,8 @@ class _SSHProcess(Streamed):
         super().__init__(node, command)
         self._channel = channel
         self._errors = bytearray()
+        self.number: int | None = None
+        """Its number on the node, once it has told it."""
 
     def _receive(self, timeout_s: float) -> bytes:
         self._channel.settimeout(timeout_s)
@@ -213,6 +243,8 @@ class _SSHProcess(Streamed):
                 return b"".join(parts)
             parts.append(chunk)
             size += len(chunk)
+            if self.number is None and size < 1 << 16 and (told := _TOLD_PROCESS.match(decode(b"".join(parts)))):
+                self.number = int(told.group(1))
             if size > OUTPUT_LIMIT:
                 raise NodeLost(self._node, f"answered more than {OUTPUT_LIMIT} bytes", command=self._command)
 
