@@ -105,8 +105,11 @@ def held(
 
 
 def refuse_if_set_up(cluster: Cluster, out: Path) -> None:
-    """Raise UsageError where a journal says that a cluster is in a mode: one on top of it would be neither."""
-    ours = [journal for journal in open_journals(out) if _reached(journal.cluster) & _reached(cluster)]
+    """Raise UsageError where a journal says that a cluster is in a mode: one on top of it would be neither.
+
+    It says so early and with the name of the run. What no journal here knows, the hosts know, which are held.
+    """
+    ours = [journal for journal in open_journals(out)[0] if _reached(journal.cluster) & _reached(cluster)]
     if not ours:
         return
     # Where a fault was injected into a mode, to restore the mode heals the fault first.

@@ -102,9 +102,9 @@ def status(out: Path, as_json: bool) -> None:
     It knows of the runs in --out, and of all others of this user on this machine.
     """
     from lvsbench.cli.reach import Where, where
-    from lvsbench.plan import find_open
+    from lvsbench.plan import open_journals
 
-    journals, unreadable = find_open(out)
+    journals, unreadable = open_journals(out)
     found = [(each, where(each)) for each in journals]
     if as_json:
         rows = [
@@ -194,10 +194,10 @@ def _wanted(run: str | None, out: Path) -> tuple[list[Journal], list[ResultsErro
 
     Undos hold only in the reverse order: whatever came after a run on the same cluster goes first.
     """
-    from lvsbench.plan import JOURNAL, Journal, find_open
+    from lvsbench.plan import JOURNAL, Journal, open_journals
     from lvsbench.results import find_run
 
-    journals, unreadable = find_open(out)
+    journals, unreadable = open_journals(out)
     if run is None:
         return journals, unreadable
     found = next((each for each in journals if each.run_id == run), None)

@@ -87,7 +87,7 @@ def heal(cluster: Cluster, out: Path) -> list[Journal]:
 
 def of_lab(cluster: Cluster, out: Path) -> list[Journal]:
     """Return the open journals of the lab that a cluster is, the newest first."""
-    return [journal for journal in open_journals(out) if journal.cluster.lab == cluster.lab]
+    return [journal for journal in open_journals(out)[0] if journal.cluster.lab == cluster.lab]
 
 
 def _mode(cluster: Cluster, fault: Fault, journals: list[Journal]) -> Mode:

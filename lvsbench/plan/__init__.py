@@ -10,7 +10,7 @@ from lvsbench.plan.change import Change
 from lvsbench.plan.firewall import FilterPolicy, FilterRule
 from lvsbench.plan.hold import Hold, take
 from lvsbench.plan.journal import NAME as JOURNAL
-from lvsbench.plan.journal import Batch, Journal, Section, find_open, open_journals
+from lvsbench.plan.journal import Batch, Journal, Section, open_journals
 from lvsbench.plan.modules import NoModule
 from lvsbench.plan.network import AddressOrder, ForeignHost, Forgotten, FouPort, Learnt, Neighbour, Parameter
 from lvsbench.plan.plan import Plan, Row, Step
@@ -53,7 +53,6 @@ __all__ = [
     "Sysctl",
     "WebServer",
     "apply",
-    "find_open",
     "open_journals",
     "restore",
     "snapshot",

@@ -464,11 +464,12 @@ def _headless(path: Path, records: Iterable[Record], damage: Sequence[str]) -> R
     return ResultsError(
         f"{path}: its first line is lost: how the nodes are reached, and how they were before",
         answer="\n".join([*damage[:5], f"it tells of changes on: {', '.join(nodes) or 'no node'}"]),
-        advice="Each of these hosts holds its own undo. As root, on each of them: sh /run/lvsbench/back",
+        advice="Each of these hosts keeps its own undo. As root, on each of them: sh /run/lvsbench/back\n"
+        f"Then remove {path}",
     )
 
 
-def find_open(reports: Path) -> tuple[list[Journal], list[ResultsError]]:
+def open_journals(reports: Path) -> tuple[list[Journal], list[ResultsError]]:
     """Return the journals of a folder of runs, and of the user's list, that have no end, the newest first.
 
     Returns:
@@ -485,18 +486,6 @@ def find_open(reports: Path) -> tuple[list[Journal], list[ResultsError]]:
         else:
             found += [journal] if journal is not None and not journal.ended else []
     return sorted(found, key=lambda journal: journal.began, reverse=True), errors
-
-
-def open_journals(reports: Path) -> list[Journal]:
-    """Return what :func:`find_open` does.
-
-    Raises:
-        ResultsError: a journal cannot be read.
-    """
-    found, errors = find_open(reports)
-    if errors:
-        raise errors[0]
-    return found
 
 
 def _sum(line: bytes) -> str:
