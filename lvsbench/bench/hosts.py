@@ -90,7 +90,7 @@ def held(
     hold = plan.take(cluster, shells, run_id, folder.journal, revert_after_s)
     try:
         before = plan.snapshot(shells, *plans)
-        journal = Journal.begin(folder.journal, cluster, before, run_id, held=True)
+        journal = Journal.begin(folder.journal, cluster, before, run_id, held=hold.nodes)
     except BaseException:
         hold.release()
         raise

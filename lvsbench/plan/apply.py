@@ -54,9 +54,8 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
     for number, step in enumerate(plan.steps, 1):
         found = [Batch(number, node, tuple(plan.changes(step, node, seen[node]))) for node in step.nodes]
         batches = journal.intend(batch for batch in found if batch.changes)
-        held_by = journal.run_id if journal.held else ""
         read = in_parallel(
-            {batch.node: partial(_do, shells[batch.node], batch, plan.looks, held_by) for batch in batches}
+            {batch.node: partial(_do, shells[batch.node], batch, plan.looks, journal) for batch in batches}
         )
         seen |= {node: state.with_depends_of(seen[node]) for node, state in read.items()}
         journal.note("done", batches)
@@ -75,9 +74,9 @@ def apply(plan: Plan, shells: Mapping[str, Shell], journal: Journal) -> dict[str
     return seen
 
 
-def _do(shell: Shell, batch: Batch, looks: bool, held_by: str) -> State:
+def _do(shell: Shell, batch: Batch, looks: bool, journal: Journal) -> State:
     """Make the changes of a batch, where the host is ours, and read the node."""
     what = batch.changes[0].what if len(batch.changes) == 1 else f"step {batch.step}"
     then = facts.Questions(commands(looks=looks))
-    first = hold.keep(held_by, batch.number, batch.undo) if held_by else ()
+    first = hold.keep(journal.run_id, batch.number, batch.undo) if batch.node in journal.held else ()
     return facts.parse(shell.node, then.texts(run(shell, f"{what} not applied", batch.do, then, first=first)))

@@ -236,15 +236,15 @@ def _renew(run_id: str) -> str:
 # ------------------------------------------------------------------------------------------------------- holding hosts
 
 
-def held_nodes(cluster: Cluster) -> list[str]:
-    """Return the nodes to hold: all that are hosts of their own, and this machine where a mode may change it."""
-    return [node.name for node in cluster.nodes.values() if node.role in _CHANGED or not node.local]
-
-
 class Hold:
-    """Hosts that one run holds. Make one with :func:`take`."""
+    """Hosts that one run holds. Make one with :func:`take`.
+
+    Attributes:
+        nodes: their names.
+    """
 
     def __init__(self, shells: Mapping[str, Shell], run_id: str, after_s: int | None) -> None:
+        self.nodes = tuple(shells)
         self._shells = shells
         self._run_id = run_id
         self._after_s = after_s
@@ -286,6 +286,9 @@ class Hold:
 def take(cluster: Cluster, shells: Mapping[str, Shell], run_id: str, journal: Path, after_s: int | None) -> Hold:
     """Hold the hosts of a cluster for a run, or none of them.
 
+    All that a mode may change, and the others that are hosts of their own; of these one whose login may not write to
+    ``/run`` is left out, as nothing is written there.
+
     Args:
         cluster: the cluster.
         shells: of its nodes.
@@ -298,24 +301,28 @@ def take(cluster: Cluster, shells: Mapping[str, Shell], run_id: str, journal: Pa
         NodeError: a host could not be held.
     """
     owner = _owner(run_id, journal.resolve())
-    ours = {name: shells[name] for name in held_nodes(cluster)}
+    wanted = {
+        node.name: node.role in _CHANGED for node in cluster.nodes.values() if node.role in _CHANGED or not node.local
+    }
     taken: dict[str, Shell] = {}
 
-    def attempt(shell: Shell) -> None:
-        result = shell.run(_take(run_id, owner, after_s))
+    def attempt(name: str, must: bool) -> None:
+        result = shells[name].run(_take(run_id, owner, after_s))
         if result.status == _HELD:
             raise _held_by_another(result)
+        if result.status and not must:
+            return
         refused(result, "not held")
         result.check("not held", advice="lvsbench needs root there, and a folder /run; see docs/nodes.md#privileges")
-        taken[shell.node] = shell
+        taken[name] = shells[name]
 
     try:
-        in_parallel({name: partial(attempt, shell) for name, shell in ours.items()})
+        in_parallel({name: partial(attempt, name, must) for name, must in wanted.items()})
     except BaseException:
         with contextlib.suppress(NodeError):
             release(taken, run_id)
         raise
-    return Hold(ours, run_id, after_s)
+    return Hold({name: taken[name] for name in wanted if name in taken}, run_id, after_s)
 
 
 def release(shells: Mapping[str, Shell], run_id: str) -> None:

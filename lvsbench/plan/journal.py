@@ -56,7 +56,7 @@ class _Begin(_Record):
     version: str = __version__
     host: str
     pid: int
-    held: bool
+    held: list[str]
     cluster: Cluster
     before: Raw
 
@@ -155,8 +155,8 @@ class Journal:
         self.run_id = begin.run_id
         self.cluster = begin.cluster
         self.began = begin.time
-        self.held = begin.held
-        """Whether its hosts are held (:mod:`lvsbench.plan.hold`), and keep their undos."""
+        self.held = tuple(begin.held)
+        """The hosts that are held (:mod:`lvsbench.plan.hold`), and keep their undos."""
         self.owner = f"process {begin.pid} on {begin.host}"
         self.damage = tuple(damage)
         """What is wrong with the file, by line, in words."""
@@ -176,7 +176,7 @@ class Journal:
 
     @classmethod
     def begin(
-        cls, path: Path, cluster: Cluster, before: Mapping[str, State], run_id: str, *, held: bool = False
+        cls, path: Path, cluster: Cluster, before: Mapping[str, State], run_id: str, *, held: Sequence[str] = ()
     ) -> Self:
         """Begin a file, put it on the user's list of open journals, and wait until it is on the disk.
 
@@ -185,7 +185,7 @@ class Journal:
             cluster: with everything that is needed to reach its nodes again.
             before: the state of every node, as :func:`lvsbench.plan.snapshot` returns it.
             run_id: the run it belongs to.
-            held: whether the hosts are held by the run.
+            held: the hosts that the run holds.
 
         Raises:
             ResultsError: it cannot be written.
@@ -194,7 +194,7 @@ class Journal:
             run_id=run_id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            held=held,
+            held=list(held),
             cluster=cluster,
             before={node: dict(state.raw) for node, state in before.items()},
             schema=SCHEMA,
@@ -235,9 +235,9 @@ class Journal:
             known = journal.before.keys()
         except (LvsbenchError, KeyError) as error:
             raise ResultsError(f"{path}: not a journal of lvsbench", answer=str(error)) from error
-        strange = {batch.node for batch in journal.batches} - (journal.cluster.nodes.keys() & known)
+        strange = {*journal.held, *(batch.node for batch in journal.batches)} - (journal.cluster.nodes.keys() & known)
         if strange:
-            raise ResultsError(f"{path}: changes of {', '.join(sorted(strange))}, which its cluster does not have")
+            raise ResultsError(f"{path}: tells of {', '.join(sorted(strange))}, which its cluster does not have")
         return journal
 
     @classmethod

@@ -14,7 +14,6 @@ from lvsbench.errors import NodeError
 from lvsbench.facts import Questions, State, parse
 from lvsbench.plan import hold
 from lvsbench.plan.change import run
-from lvsbench.plan.hold import held_nodes
 from lvsbench.plan.journal import Batch, Journal, Section
 from lvsbench.plan.looks import commands, has_looks, read
 from lvsbench.plan.verify import Difference, verify
@@ -89,8 +88,7 @@ def restore(
         return Restored()
     with _Work(journal, shells or {}, connect, without) as work:
         work.note(*(f"the journal is damaged: {text}" for text in journal.damage))
-        if journal.held:
-            work.look_who_holds()
+        work.look_who_holds()
         after: dict[str, State] = {}
         for section in journal.open_sections:
             after |= work.undo(section)
@@ -99,8 +97,7 @@ def restore(
         before = {node: state for node, state in journal.before.items() if node not in without}
         restored = _judge(journal, journal.open_sections, before, after, work.notes)
         if restored.clean:
-            if journal.held:
-                work.let_go()
+            work.let_go()
             work.complain()
             journal.end([*restored.notes, *(f"not looked at: {node}" for node in without)])
     return restored
@@ -132,15 +129,16 @@ def _judge(
     return Restored(tuple(differences), tuple(foreign), tuple(notes), after)
 
 
-def _undo(batch: Batch, held_by: str, reads: Mapping[str, str], shell: Shell) -> tuple[State | None, bool]:
+def _undo(journal: Journal, batch: Batch, reads: Mapping[str, str], shell: Shell) -> tuple[State | None, bool]:
     """Take a batch back.
 
     Returns:
         the state of the node, where commands are given that read it; whether the node had put itself back before.
     """
     then = Questions(reads)
-    first = [hold.not_another(held_by)] if held_by else []
-    last = [hold.taken_back(batch.number)] if held_by else []
+    held = batch.node in journal.held
+    first = [hold.not_another(journal.run_id)] if held else []
+    last = [hold.taken_back(batch.number)] if held else []
     result = run(shell, f"step {batch.step} not undone", batch.undo, then, first=first, last=last)
     state = parse(shell.node, then.texts(result)) if reads else None
     return state, hold.REVERTED in result.stderr
@@ -179,7 +177,6 @@ class _Work:
 
     def undo(self, section: Section) -> dict[str, State]:
         """Take a section back, and return the state of the nodes that it had touched."""
-        held_by = self._journal.run_id if self._journal.held else ""
         first = {batch.node: batch.step for batch in reversed(section.batches)}
         after: dict[str, State] = {}
         for step, group in groupby(reversed(section.batches), key=lambda batch: batch.step):
@@ -188,7 +185,7 @@ class _Work:
             reads = {
                 node: commands(looks=has_looks(section.before[node])) if first[node] == step else {} for node in batches
             }
-            undone = self._each({node: partial(_undo, batches[node], held_by, reads[node]) for node in batches})
+            undone = self._each({node: partial(_undo, self._journal, batches[node], reads[node]) for node in batches})
             self._journal.note("undone", [batches[node] for node in undone])
             for node, (state, reverted) in undone.items():
                 self.note(f"{node} had put itself back" if reverted else "")
@@ -204,11 +201,9 @@ class _Work:
     def look_who_holds(self) -> None:
         """Note what hosts did by themselves. Hosts that keep an undo that the journal lost put themselves back."""
         known = {batch.number for batch in self._journal.batches}
-        held = held_nodes(self._journal.cluster)
         more = []
-        for node, looked in self._each(
-            {node: partial(hold.look, run_id=self._journal.run_id) for node in held}
-        ).items():
+        look = partial(hold.look, run_id=self._journal.run_id)
+        for node, looked in self._each(dict.fromkeys(self._journal.held, look)).items():
             self.note(looked.note)
             if looked.kept - known:
                 self.note(f"{node} has an undo that the journal lost, and has used it")
@@ -221,7 +216,7 @@ class _Work:
         def release(shell: Shell) -> None:
             hold.release({shell.node: shell}, self._journal.run_id)
 
-        self._each(dict.fromkeys(held_nodes(self._journal.cluster), release))
+        self._each(dict.fromkeys(self._journal.held, release))
 
     def _each(self, tasks: Mapping[str, Callable[[Shell], T]]) -> dict[str, T]:
         """Do something on several nodes in parallel, and return what it came to on those where it did not fail."""

@@ -27,6 +27,9 @@ def test_killed_under_load(own: dict[str, str], tmp_path: Path) -> None:
     assert str(cache) not in Path("/proc/self/mounts").read_text()
     assert list((cache / "run").iterdir()) == []
     lvsbench = commands(own)
+    told = lvsbench("status", "--out", tmp_path).stdout
+    assert "a lab that is gone" in told
+    assert "nothing is set up" in told
     restored = lvsbench("restore", "--out", tmp_path)
     assert restored.returncode == 0, restored.stderr
     assert "the lab it was set up on is gone" in restored.stdout

@@ -92,6 +92,15 @@ def test_all_or_none(hosts: dict[str, Host]) -> None:
     assert {name for name, host in hosts.items() if host.kept()} == {"rs2"}
 
 
+def test_a_login_that_may_not_write_where_nothing_is_written(hosts: dict[str, Host]) -> None:
+    """A client or router whose login is not root is not held, and does not hinder the others, which must be."""
+    hosts["client"].run = lambda *_, **__: Result("client", "", 77, "", "Permission denied", 0.1)  # type: ignore[method-assign]
+    assert set(take(hosts, "one").nodes) == {"director", "rs1", "rs2"}
+    hosts["rs1"].run = hosts["client"].run  # type: ignore[method-assign]
+    with pytest.raises(NodeError, match="nothing can be written to /run"):
+        take(hosts, "one")
+
+
 def test_let_go_leaves_nothing(hosts: dict[str, Host]) -> None:
     """After a run nothing of it is on a host: no file, no process."""
     take(hosts, "one", 60).release()

@@ -113,7 +113,7 @@ def test_a_changed_line_is_told(tmp_path: Path) -> None:
     """A line that somebody edited is seen by the one after it."""
     hosts = nodes(lab(), World())
     path = tmp_path / "journal.jsonl"
-    damaged(path, hosts, Mode.DR, lambda lines: [lines[0].replace('"held":true', '"held": true'), *lines[1:]])
+    damaged(path, hosts, Mode.DR, lambda lines: [lines[0].replace('"held":[', '"held": ['), *lines[1:]])
     assert any("journal.jsonl:2: the line before it was changed" in note for note in put_back(hosts, path).notes)
 
 
