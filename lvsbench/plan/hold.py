@@ -174,7 +174,7 @@ def _take(run_id: str, owner: str, after_s: int | None) -> str:
     files = {"owner": owner, "back": _back(run_id)}
     if after_s is not None:
         files |= {"after": str(after_s), "watch": _watch(run_id)}
-    full = f"|| {{ echo 'lvsbench: no room' >&2; exit {_FULL}; }}"
+    full = f"|| {{ rm -rf {FOLDER}; echo 'lvsbench: no room' >&2; exit {_FULL}; }}"
     # Where systemd is, what a login session leaves may be killed with it. Source: logind.conf(5), KillUserProcesses.
     watched = (
         f"if [ ! -d /run/systemd/system ] || ! systemd-run --quiet --collect sh {FOLDER}/watch 2>/dev/null; then"
