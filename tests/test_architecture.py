@@ -42,7 +42,7 @@ ROOMS = {
 }
 # A library that is heavy, or poisonous to another, lives in one room.
 FENCES = {
-    "paramiko": ("shell/ssh.py",),
+    "paramiko": ("shell/ssh.py", "shell/login.py", "shell/keys.py", "shell/ssh_config.py"),
     "scapy": ("probes/",),
     "locust": ("load/",),
     "gevent": ("load/",),

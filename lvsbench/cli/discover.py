@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,18 @@ import click
 if TYPE_CHECKING:
     from lvsbench.cluster import SSH
 
-_PLACE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>[^@:\s]+)(?::(?P<port>\d{1,5}))?")
+_PLACE = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>[^@:\s-][^@:\s]*)(?::(?P<port>\d{1,5}))?")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--director", required=True, metavar="[USER@]HOST[:PORT]", help="The director; USER is root by default.")
+@click.option(
+    "--director",
+    required=True,
+    metavar="[USER@]HOST[:PORT]",
+    help="The director; HOST may be an alias of the ssh configuration, USER is root where nothing says who.",
+)
 @click.option(
     "--client",
     default="local",
@@ -28,7 +34,13 @@ _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--service", metavar="VIP:PORT", help="Which virtual service; by default that with most real servers.")
 @click.option("--key", type=_EXISTING, help="The key to log in with; by default those of ~/.ssh and of the agent.")
 @click.option("--known-hosts", type=_EXISTING, help="Where host keys are; by default ~/.ssh/known_hosts.")
-@click.option("--jump", metavar="[USER@]HOST[:PORT]", help="Go through a jump host.")
+@click.option(
+    "--host-keys",
+    type=click.Choice(["strict", "accept-new"]),
+    help="Refuse hosts whose key is unknown, or put their keys on record; by default as ssh is configured.",
+)
+@click.option("--jump", metavar="[USER@]HOST[:PORT][,...]", help="Go through a jump host, or several.")
+@click.option("--ssh-config", type=_EXISTING, help="Instead of ~/.ssh/config; /dev/null for none.")
 @click.option("--sudo", is_flag=True, help="Run commands by sudo -n.")
 @click.option("--name", help="The topology's name; by default from the director's.")
 @click.option("-o", "--output", type=_FILE, help="Write this file; without it, the text goes to stdout.")
@@ -39,7 +51,9 @@ def discover(
     service: str | None,
     key: Path | None,
     known_hosts: Path | None,
+    host_keys: str | None,
     jump: str | None,
+    ssh_config: Path | None,
     sudo: bool,
     name: str | None,
     output: Path | None,
@@ -56,7 +70,7 @@ def discover(
     lvsbench diagnose -t my-cluster.yaml
     """  # noqa: D301  # click wants the character itself
     from lvsbench.cli.screen import Screen
-    from lvsbench.cluster import LABEL, SSH
+    from lvsbench.cluster import LABEL
     from lvsbench.errors import UsageError
     from lvsbench.examine.describe import describe
     from lvsbench.examine.discover import discover as read
@@ -65,9 +79,16 @@ def discover(
         raise UsageError(f"{output}: there already", advice="--force overwrites it")
     if name is not None and not re.match(LABEL, name):
         raise click.BadParameter(f"{name!r} does not have the form {LABEL}", param_hint="--name")
-    way_in = SSH(host="", key=_absolute(key), known_hosts=_absolute(known_hosts), jump=jump, sudo=sudo)
-    to_director = _reached("--director", director, way_in)
-    to_client = None if client == "local" else _reached("--client", client, to_director)
+    said: dict[str, object] = {
+        "key": _absolute(key),
+        "known_hosts": _absolute(known_hosts),
+        "host_keys": host_keys,
+        "jump": jump,
+        "config": _absolute(ssh_config),
+        "sudo": sudo,
+    }
+    to_director = _reached("--director", director, said)
+    to_client = None if client == "local" else _reached("--client", client, {"user": to_director.user, **said})
     with Screen() as screen:
         found = read(to_director, to_client, service, screen.stage)
     text = describe(found, name)
@@ -82,13 +103,18 @@ def discover(
     click.echo(f"  lvsbench topology check {output}\n  lvsbench diagnose -t {output}")
 
 
-def _reached(option: str, place: str, otherwise: SSH) -> SSH:
-    """Return how a host is reached: what the option says of it, and all else as for another one."""
+def _reached(option: str, place: str, otherwise: Mapping[str, object]) -> SSH:
+    """Return how a host is reached: what the option says of it, and all else as it is said."""
+    from pydantic import ValidationError
+
+    from lvsbench.cluster import SSH
+
     found = _PLACE.fullmatch(place)
-    if found is None or not 0 < int(found["port"] or 22) < 65536:
-        raise click.BadParameter(f"{place!r} is not [USER@]HOST[:PORT]", param_hint=option)
-    said = {"host": found["host"], "port": int(found["port"] or 22), "user": found["user"] or otherwise.user}
-    return otherwise.model_copy(update=said)
+    said = {key: value for key, value in found.groupdict().items() if value is not None} if found is not None else {}
+    try:
+        return SSH.model_validate({**otherwise, **said})
+    except ValidationError:
+        raise click.BadParameter(f"{place!r} is not [USER@]HOST[:PORT]", param_hint=option) from None
 
 
 def _absolute(path: Path | None) -> Path | None:

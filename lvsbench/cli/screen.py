@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -22,6 +23,7 @@ class Screen:
 
     def __init__(self) -> None:
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.console = Console(file=sys.stderr, highlight=False)
@@ -38,14 +40,19 @@ class Screen:
         )
         self._task: TaskID | None = None
         self._told = ""
+        # What is told by the way, from wherever it happens: that a host key was put on record.
+        self._heard = logging.Handler(logging.WARNING)
+        self._heard.emit = lambda record: self.stage(escape(record.getMessage()))  # type: ignore[method-assign]
 
     def __enter__(self) -> Self:
         self._progress.start()
+        logging.getLogger("lvsbench").addHandler(self._heard)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logging.getLogger("lvsbench").removeHandler(self._heard)
         self._progress.stop()
 
     def stage(self, text: str) -> None:

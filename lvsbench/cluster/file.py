@@ -162,7 +162,7 @@ def _resolve(node: Node, folder: Path) -> Node:
         return node
     paths = {
         field: folder / path.expanduser()
-        for field in ("key", "known_hosts")
+        for field in ("key", "known_hosts", "config")
         if (path := getattr(node.ssh, field)) is not None
     }
     return node.model_copy(update={"ssh": node.ssh.model_copy(update=paths)})

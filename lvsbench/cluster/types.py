@@ -20,6 +20,9 @@ LABEL = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 Label = Annotated[str, StringConstraints(pattern=LABEL)]
 MAC = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$", to_lower=True)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+# Words of ssh's command line, of its configuration and of known_hosts: a host is no option, a user no second host.
+HostAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:\[][A-Za-z0-9_.:%\[\]-]*$")]
+UserName = Annotated[str, StringConstraints(pattern=r"^[^\s@:,'\"\\/-][^\s@:,'\"\\/]*\$?$")]
 # Every scheduler of the kernel. Source: net/netfilter/ipvs/Kconfig.
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos")
 Scheduler = Literal["rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos"]
@@ -77,15 +80,27 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SSH(Strict):
-    """How to reach a node over SSH. A relative path in ``key`` or ``known_hosts`` is taken from the topology file."""
+class HostKeys(StrEnum):
+    """What becomes of a host whose key is not on record. One whose key is another than on record is always refused."""
 
-    host: str
-    port: Port = 22
-    user: str = "root"
-    key: Path | None = None
-    known_hosts: Path | None = None
-    jump: str | None = Field(default=None, description="[user@]host[:port] of a jump host")
+    STRICT = "strict"
+    ACCEPT_NEW = "accept-new"
+
+
+class SSH(Strict):
+    """How to reach a node over SSH: what is not said here is looked up in the ssh configuration, as ssh does.
+
+    A relative path is taken from the topology file.
+    """
+
+    host: HostAlias = Field(description="an address, a name, or a Host of the ssh configuration")
+    port: Port | None = None
+    user: UserName | None = Field(default=None, description="root where the ssh configuration does not say either")
+    key: Path | None = Field(default=None, description="the one key to log in with")
+    known_hosts: Path | None = Field(default=None, description="the one file of host keys")
+    host_keys: HostKeys | None = Field(default=None, description="strict, or accept-new: put unknown ones on record")
+    jump: str | None = Field(default=None, description="[user@]host[:port] of a jump host, or of several: a,b,c")
+    config: Path | None = Field(default=None, description="instead of ~/.ssh/config and /etc/ssh/ssh_config; /dev/null")
     sudo: bool = Field(default=False, description="run commands by sudo -n; for a login that is not root")
 
 

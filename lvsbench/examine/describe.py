@@ -319,9 +319,9 @@ def _default_gateway(exam: Exam) -> IPv4Address | None:
 
 
 def _ssh(ssh: SSH) -> dict[str, Any]:
-    """Return how a node is reached as a topology file says it; the user always, since it is never obvious."""
+    """Return how a node is reached as a topology file says it; the user first, since it is never obvious."""
     said = ssh.model_dump(mode="json", exclude_defaults=True)
-    return {"host": ssh.host, "user": ssh.user, **{key: said[key] for key in said if key not in ("host", "user")}}
+    return {key: said[key] for key in sorted(said, key=lambda key: {"host": 0, "user": 1}.get(key, 2))}
 
 
 def _label(host: str) -> str:

@@ -34,7 +34,10 @@ def discover(director: SSH, client: SSH | None, service: str | None, tell: Calla
         NodeError: a host cannot be read, or says nothing that a cluster can be described from.
     """
     tell(f"reading the director, {director.host}")
-    shell: Shell = SSHShell(DIRECTOR, director)
+    entered = SSHShell(DIRECTOR, director)
+    # Others are reached in the same way, and an alias is the director's alone.
+    director = director.model_copy(update={"user": entered.user})
+    shell: Shell = entered
     try:
         exam = read_director(shell)
         chosen = choose(exam, service)

@@ -115,7 +115,14 @@ class Lab:
         nodes = {
             name: self.cluster.nodes[name].model_copy(
                 update={
-                    "ssh": SSH(host=guest.address, key=key, known_hosts=known_hosts),
+                    "ssh": SSH(
+                        host=guest.address,
+                        port=22,
+                        user="root",
+                        key=key,
+                        known_hosts=known_hosts,
+                        config=Path("/dev/null"),
+                    ),
                     "process": guest.pid,
                 }
             )

@@ -3,7 +3,8 @@
 :class:`Shell` is the one seam between lvsbench and the world; tests put in-memory nodes behind it. A command is never
 repeated by itself, every wait has a deadline, and nothing that a node answers is evaluated.
 
-paramiko is imported here and nowhere else, and only when a connection is made (importing it takes 100 ms).
+How to get in is found in ``login`` (by ``ssh_config``, ``keys``, ``hostkeys``), what a login gets in ``welcome``.
+paramiko is imported in this package and nowhere else, and only for a connection (importing it takes 100 ms).
 """
 
 from lvsbench.shell.local import LocalShell

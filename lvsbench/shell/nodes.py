@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 
 from lvsbench.cluster import Cluster, Node
 from lvsbench.errors import LvsbenchError, NodeError, Unreachable
+from lvsbench.shell import login
 from lvsbench.shell.local import LocalShell
 from lvsbench.shell.seam import COMMAND_S, Process, Result, Shell
 from lvsbench.shell.ssh import SSHShell
@@ -123,17 +124,26 @@ def open_shell(node: Node) -> Shell:
     """Return a shell on a node: local where the topology says so, over SSH otherwise.
 
     Raises:
+        UsageError: the ssh configuration cannot be read.
         Unreachable, LoginRefused, HostKeyRefused: no connection.
     """
+    return _way_in(node)()
+
+
+def _way_in(node: Node) -> Callable[[], Shell]:
+    """Find out how to get to a node; the call goes there.
+
+    What a person is asked for is asked here, one question after the other.
+    """
     if node.local:
-        return LocalShell(node.name)
+        return partial(LocalShell, node.name)
     if node.ssh is None:
         raise Unreachable(
             node.name,
             "the topology does not say how to reach it",
             advice="It is a cluster for the embedded lab: lvsbench lab up",
         )
-    return SSHShell(node.name, node.ssh)
+    return partial(SSHShell, node.name, node.ssh, login.way(node.name, node.ssh))
 
 
 def connect(cluster: Cluster, log: Callable[[Result], None] | None = None) -> Shells:
@@ -168,17 +178,23 @@ def reason(error: LvsbenchError) -> str:
 def _attach(cluster: Cluster, log: Callable[[Result], None] | None) -> tuple[Shells, dict[str, NodeError]]:
     shells: dict[str, Shell] = {}
     refused: dict[str, NodeError] = {}
-
-    def attach(node: Node) -> None:
+    ways: dict[str, Callable[[], Shell]] = {}
+    for name, node in cluster.nodes.items():
         try:
-            shell = open_shell(node)
+            ways[name] = _way_in(node)
         except NodeError as error:
-            refused[node.name] = error
+            refused[name] = error
+
+    def attach(name: str) -> None:
+        try:
+            shell = ways[name]()
+        except NodeError as error:
+            refused[name] = error
         else:
-            shells[node.name] = _Logged(shell, log) if log is not None else shell
+            shells[name] = _Logged(shell, log) if log is not None else shell
 
     try:
-        in_parallel({name: partial(attach, node) for name, node in cluster.nodes.items()})
+        in_parallel({name: partial(attach, name) for name in ways})
     except BaseException:
         Shells(shells).close()
         raise

@@ -40,5 +40,6 @@ def test_nobody_there(lvsbench: Lvsbench, tmp_path: Path) -> None:
     """A director that cannot be reached is an error of status 3 with the command to try by hand, and no file."""
     done = lvsbench("discover", "--director", "bench@127.0.0.1:1", "-o", "new.yaml", "--force")
     assert (done.returncode, done.stdout) == (3, "")
-    assert "error: director: no SSH connection to 127.0.0.1 port 1\n  ssh -p 1 bench@127.0.0.1" in done.stderr
+    assert "error: director: no SSH connection to 127.0.0.1 port 1: the host answers, and nothing" in done.stderr
+    assert "\n  ssh -p 1 bench@127.0.0.1\n" in done.stderr
     assert not (tmp_path / "new.yaml").exists()
