@@ -41,6 +41,7 @@ PACKAGES = (
     "iptables",
     "arptables",
     "sudo",
+    "csh",
 )
 OBJECTS = {
     "empty": 0,

@@ -188,7 +188,7 @@ def _by_hand(ssh: SSH, given: str, user: str, *, is_jump: bool) -> str:
     words = ["ssh"]
     words += ["-F", str(ssh.config)] if ssh.config else []
     words += ["-p", str(ssh.port)] if ssh.port and not is_jump else []
-    words += ["-i", str(ssh.key)] if ssh.key else []
+    words += ["-i", str(ssh.key), "-o", "IdentitiesOnly=yes"] if ssh.key else []
     words += ["-o", f"UserKnownHostsFile={ssh.known_hosts}"] if ssh.known_hosts else []
     words += ["-J", ssh.jump] if ssh.jump and not is_jump else []
     return shlex.join([*words, f"{user}@{given}"])

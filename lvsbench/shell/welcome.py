@@ -23,7 +23,9 @@ _WORD = 1500
 """Characters of a script in one word: a byte takes up to five, and csh ends at a word of 8 KiB (bsd-csh, measured)."""
 
 
-_INTO_SUDOERS = "As root on the host, by visudo -f /etc/sudoers.d/lvsbench:"
+_INTO_SUDOERS = (
+    "As root on the host, by visudo -f /etc/sudoers.d/zz-lvsbench (the last file, since the last match counts):"
+)
 
 
 class Answer(NamedTuple):
