@@ -23,6 +23,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 # Words of ssh's command line, of its configuration and of known_hosts: a host is no option, a user no second host.
 HostAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:\[][A-Za-z0-9_.:%\[\]-]*$")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[^\s@:,'\"\\/-][^\s@:,'\"\\/]*\$?$")]
+Jumps = Annotated[str, StringConstraints(pattern=r"^[^\s,-][^\s,]*(,[^\s,-][^\s,]*)*$")]
 # Every scheduler of the kernel. Source: net/netfilter/ipvs/Kconfig.
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos")
 Scheduler = Literal["rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos"]
@@ -99,7 +100,7 @@ class SSH(Strict):
     key: Path | None = Field(default=None, description="the one key to log in with")
     known_hosts: Path | None = Field(default=None, description="the one file of host keys")
     host_keys: HostKeys | None = Field(default=None, description="strict, or accept-new: put unknown ones on record")
-    jump: str | None = Field(default=None, description="[user@]host[:port] of a jump host, or of several: a,b,c")
+    jump: Jumps | None = Field(default=None, description="[user@]host[:port] of a jump host, or of several: a,b,c")
     config: Path | None = Field(default=None, description="instead of ~/.ssh/config and /etc/ssh/ssh_config; /dev/null")
     sudo: bool = Field(default=False, description="run commands by sudo -n; for a login that is not root")
 

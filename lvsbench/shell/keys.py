@@ -240,7 +240,9 @@ def _load(path: Path, content: bytes, passphrase: bytes | None) -> paramiko.PKey
         what = (
             "does not open with this passphrase" if passphrase is not None else "begins as a private key, and is none"
         )
-        raise Unusable(path, what, "Try again, or: ssh-add" if passphrase is not None else advice, check) from error
+        raise Unusable(
+            path, what, f"Try again, or: ssh-add {path}" if passphrase is not None else advice, check
+        ) from error
     kinds: dict[type, type[paramiko.PKey]] = {
         rsa.RSAPrivateKey: paramiko.RSAKey,
         ec.EllipticCurvePrivateKey: paramiko.ECDSAKey,

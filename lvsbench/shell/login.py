@@ -171,7 +171,7 @@ def _hop(node: str, ssh: SSH, given: str, said: ssh_config.Said, *, is_jump: boo
 
 
 def _places(jump: str | None) -> tuple[str, ...]:
-    return tuple(place.strip() for place in jump.split(",")) if jump else ()
+    return tuple(jump.split(",")) if jump else ()
 
 
 def _agent(word: str) -> str | None:
@@ -259,13 +259,13 @@ def _stream(node: str, hop: Hop, through: paramiko.Transport | None) -> _Overhea
     try:
         stream = socket.create_connection((hop.address, hop.port), CONNECT_S)
     except (OSError, UnicodeError) as error:
-        raise _no_connection(node, hop, error) from error
+        raise no_connection(node, hop, error) from error
     # Without it a channel opens in 43 ms instead of 0.34 (measured): Nagle's algorithm waits for a delayed ACK.
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return _Overheard(stream)
 
 
-def _no_connection(node: str, hop: Hop, error: Exception) -> Unreachable:
+def no_connection(node: str, hop: Hop, error: Exception) -> Unreachable:
     """Say why no TCP connection came about. Source: getaddrinfo(3), connect(2)."""
     match error:
         case socket.gaierror(errno=socket.EAI_AGAIN):
