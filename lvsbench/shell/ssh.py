@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     import paramiko
 
 _TELL_PROCESS = "echo lvsbench-process $$"
-_TOLD_PROCESS = re.compile(r"(?s)\A.{0,65536}?lvsbench-process ([0-9]{1,9})\n")
+_TOLD_PROCESS = re.compile(rb"lvsbench-process ([0-9]{1,9})\n")
 """The first line of what a command says: its number, to end it by. What a login shell said before it goes with it."""
+_BEFORE_LIMIT = 1 << 16
+"""Bytes that a login shell may say before a command."""
 
 # A process group, since a script has children. Source: proc(5), /proc/pid/stat: after the name, state, parent, group.
 _END = """
@@ -57,7 +59,7 @@ class SSHShell:
         """Run a command to its end; one that misses its deadline is ended on the node."""
         began = time.monotonic()
         with self._losing(command):
-            process = self._open(f"{_TELL_PROCESS}\n{command}", shown=command)
+            process = self._open(command)
             try:
                 if stdin:
                     process.write(stdin)
@@ -69,8 +71,7 @@ class SSHShell:
                 raise
             finally:
                 process.close()
-        said, errors = _TOLD_PROCESS.sub("", decode(out), count=1), process.errors()
-        return Result(self._node, command, status, said, errors, time.monotonic() - began)
+        return Result(self._node, command, status, decode(out), process.errors(), time.monotonic() - began)
 
     def start(self, command: str) -> Process:
         """Start a command that goes on."""
@@ -94,10 +95,11 @@ class SSHShell:
             finally:
                 ending.close()
 
-    def _open(self, command: str, shown: str = "") -> _SSHProcess:
-        return self._execute(shown or command, welcome.line(command, sudo=self._ssh.sudo))
+    def _open(self, command: str) -> _SSHProcess:
+        line = welcome.line(f"{_TELL_PROCESS}\n{command}", sudo=self._ssh.sudo)
+        return _SSHProcess(self._node, command, self._execute(command, line), tells=True)
 
-    def _execute(self, command: str, line: str) -> _SSHProcess:
+    def _execute(self, command: str, line: str) -> paramiko.Channel:
         import paramiko
 
         transport = self._connections[-1]
@@ -115,13 +117,13 @@ class SSHShell:
                 advice="On the host: sshd -T | grep -i maxsessions; lvsbench wants 10, which is the default",
             ) from error
         channel.exec_command(line)
-        return _SSHProcess(self._node, command, channel)
+        return channel
 
     def _ask(self, line: str) -> welcome.Answer:
         """Give a line to the login shell, and wait for its end."""
         deadline = time.monotonic() + COMMAND_S
         with self._losing(line):
-            process = self._execute(line, line)
+            process = _SSHProcess(self._node, line, self._execute(line, line), tells=False)
             try:
                 process.finish()
                 out = process.read_until(deadline, COMMAND_S)
@@ -142,19 +144,33 @@ class SSHShell:
 
 
 class _SSHProcess(Streamed):
-    def __init__(self, node: str, command: str, channel: paramiko.Channel) -> None:
+    def __init__(self, node: str, command: str, channel: paramiko.Channel, *, tells: bool) -> None:
         super().__init__(node, command)
         self._channel = channel
         self._errors = bytearray()
+        self._before: bytes | None = b"" if tells else None
         self.number: int | None = None
         """Its number on the node, once it has told it."""
 
     def _receive(self, timeout_s: float) -> bytes:
+        """Return the next of its output; what came before its number is the login shell's."""
         self._channel.settimeout(timeout_s)
         try:
-            return self._channel.recv(1 << 18)
+            chunk = self._channel.recv(1 << 18)
+            while self._before is not None:
+                self._before += chunk
+                told = _TOLD_PROCESS.search(self._before)
+                if told is not None:
+                    self.number = int(told[1])
+                elif chunk and len(self._before) <= _BEFORE_LIMIT:
+                    chunk = self._channel.recv(1 << 18)
+                    continue
+                # Without a number it never began: what was said is all that there is.
+                rest, self._before = self._before[told.end() if told else 0 :], None
+                chunk = rest or (self._channel.recv(1 << 18) if chunk else b"")
         except TimeoutError:
             raise late(self._node, self._command, timeout_s) from None
+        return chunk
 
     def read_until(self, deadline: float, allowed_s: float) -> bytes:
         """Return all output, which must have come by ``deadline`` (monotonic seconds)."""
@@ -173,8 +189,6 @@ class _SSHProcess(Streamed):
                 return b"".join(parts)
             parts.append(chunk)
             size += len(chunk)
-            if self.number is None and size < 1 << 16 and (told := _TOLD_PROCESS.match(decode(b"".join(parts)))):
-                self.number = int(told.group(1))
             if size > OUTPUT_LIMIT:
                 raise NodeLost(self._node, f"answered more than {OUTPUT_LIMIT} bytes", command=self._command)
 

@@ -47,6 +47,8 @@ for line in sys.stdin:
     try:
         node = Node.model_validate({"name": "rs1", "role": "real-server", "links": task["links"], "ssh": task["ssh"]})
         with shell.Shells({"rs1": shell.open_shell(node)}) as shells:
+            process = shells["rs1"].start("echo one; sleep 0.1; echo two")
+            assert list(process.lines(20)) == ["one", "two"]
             answer = ["in", shells["rs1"].run("id -un\\nprintf '%s' '!it'").stdout]
     except LvsbenchError as error:
         answer = [type(error).__name__, str(error)]
@@ -73,6 +75,7 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 HostKey /etc/ssh/ssh_host_ed25519_key
+AuthorizedKeysFile /srv/visitors
 """
 MATCHES = """\
 UsePAM no
@@ -103,22 +106,26 @@ sudocmd ALL=(root) NOPASSWD: /usr/bin/id
 """
 NORMAL, BY_PAM, BUSY = 2200, 2201, 2202
 # Written by hand: useradd takes half a second on a node.
-USERS = "".join(f"{name}:x:{2000 + at}:100::/home/{name}:{shell}\n" for at, (name, shell) in enumerate(SHELLS.items()))
+USERS = "".join(f"{name}:x:{2000 + at}:100::/srv/{name}:{shell}\n" for at, (name, shell) in enumerate(SHELLS.items()))
 SHADOWS = "".join(f"{name}:x:{0 if name == 'expired' else 19000}:0:99999:7:::\n" for name in SHELLS)
-SET_UP = f"""
+ACCOUNTS = f"""
 mkdir -m 700 /root/visit && cp -a /etc/passwd /etc/shadow /root/visit || exit
 printf '%s' '{USERS}' >>/etc/passwd
 printf '%s' '{SHADOWS}' >>/etc/shadow
-for name in {" ".join(SHELLS)}; do
-    mkdir /home/$name && cp -r /root/.ssh /home/$name/ && chown -R $name /home/$name
-done
-echo 'echo welcome' >/home/noisy/.bashrc
 printf '%s' '{SUDOERS}' >/etc/sudoers.d/visit
+cp /root/.ssh/authorized_keys /srv/visitors && chmod 644 /srv/visitors
+mkdir /srv/noisy && echo 'echo welcome' >/srv/noisy/.bashrc
+"""
+KEYS = """
 cd /root/visit
 ssh-keygen -q -t ed25519 -N '' -f authority
 ssh-keygen -q -t ecdsa -N '' -f ecdsa
 cp /etc/ssh/ssh_host_ed25519_key.pub host.pub
 ssh-keygen -q -s authority -I rs1 -h -n 10.255.0.2 host.pub
+cat authority.pub ecdsa.pub /etc/ssh/ssh_host_ed25519_key.pub
+"""
+SERVERS = f"""
+cd /root/visit
 printf '%s' '{SSHD}{MATCHES}' >{NORMAL}
 printf '%s' '{SSHD}UsePAM yes
 ' >{BY_PAM}
@@ -126,15 +133,13 @@ printf '%s' '{SSHD}UsePAM no
 MaxStartups 1:100:1
 ' >{BUSY}
 for port in {NORMAL} {BY_PAM} {BUSY}; do
-    /usr/sbin/sshd -f /root/visit/$port -p $port -o PidFile=/root/visit/$port.pid || exit
+    /usr/sbin/sshd -r -f /root/visit/$port -p $port -o PidFile=/root/visit/$port.pid
 done
-cat authority.pub ecdsa.pub /etc/ssh/ssh_host_ed25519_key.pub
 """
 TEAR_DOWN = f"""
 for port in {NORMAL} {BY_PAM} {BUSY}; do kill $(cat /root/visit/$port.pid); done
 cp -a /root/visit/passwd /root/visit/shadow /etc/
-for name in {" ".join(SHELLS)}; do rm -rf /home/$name; done
-rm -rf /root/visit /etc/sudoers.d/visit /etc/sudoers.d/zz-lvsbench /etc/nologin
+rm -rf /root/visit /srv/noisy /srv/visitors /etc/sudoers.d/visit /etc/sudoers.d/zz-lvsbench /etc/nologin
 """
 
 
@@ -155,7 +160,9 @@ class Visitor:
         self._rs1 = metal.topology(observer, environment["LVSBENCH_CACHE"])["nodes"]["rs1"]
         self.key = self._rs1["ssh"]["key"]
         self.known_hosts = self._rs1["ssh"]["known_hosts"]
-        lines = observer.ask(SET_UP, ["rs1"])["rs1"].splitlines()
+        observer.ask(ACCOUNTS, ["rs1"])
+        lines = observer.ask(KEYS, ["rs1"])["rs1"].splitlines()
+        observer.ask(SERVERS, ["rs1"])
         self.authority, self.ecdsa, self.ed25519 = (" ".join(line.split()[:2]) for line in lines[-3:])
         (folder / "home" / ".ssh").mkdir(parents=True)
         self._process = subprocess.Popen(
@@ -309,9 +316,7 @@ ROWS = {
         user("forced"), REFUSED, ("something else runs in place of a shell", "grep -i forcecommand", "command=")
     ),
     "sftp only": Row(user("sftponly"), REFUSED, ("run no command", "grep -i forcecommand")),
-    "a noisy .bashrc": Row(
-        user("noisy"), REFUSED, ("prints before every command", "\n  welcome\n", "[ -t 1 ] || return")
-    ),
+    "a noisy .bashrc": Row(user("noisy"), "noisy"),
     "no session": Row(user("nosession"), "NodeLost", ("sshd opens no further session", "maxsessions")),
     "an expired password": Row(
         user("expired", port=BY_PAM), REFUSED, ("its password has expired", "chage -M -1 expired")

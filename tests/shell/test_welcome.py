@@ -51,12 +51,6 @@ OK = Answer(0, "lvsbench\n", "")
 Case = tuple[Mapping[str, Answer], str, str]
 PASSWORD = Answer(1, "", "sudo: a password is required\n")
 CASES: dict[str, Case] = {
-    "noise": ({"first": Answer(0, "hello\nlvsbench\n", "")}, "prints before every command", "[ -t 1 ] || return"),
-    "noise before sudo fails": (
-        {"first": Answer(1, "hello\n", ""), "plain": Answer(0, "hello\nlvsbench\n", "")},
-        "prints before every command",
-        "~/.bashrc",
-    ),
     "nologin": (
         {"exit": Answer(1, "This account is currently not available.\n", "")},
         "login shell is nologin",
@@ -158,8 +152,9 @@ def test_causes(case: str) -> None:
     assert raised.value.command.startswith("ssh bench@web1 ")
 
 
-def test_nothing_more_is_asked_of_a_shell_that_works() -> None:
-    """A login that runs commands is asked one."""
+@pytest.mark.parametrize("greeting", ["", "welcome\n"])
+def test_nothing_more_is_asked_of_a_shell_that_works(greeting: str) -> None:
+    """A login that runs commands is asked one, also where its shell greets."""
     lines: list[str] = []
-    check("web1", "bench", "", lambda text: lines.append(text) or OK, sudo=True)
+    check("web1", "bench", "", lambda text: lines.append(text) or Answer(0, f"{greeting}lvsbench\n", ""), sudo=True)
     assert len(lines) == 1
