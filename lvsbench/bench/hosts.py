@@ -124,7 +124,7 @@ def _reached(cluster: Cluster) -> set[tuple[str, object]]:
     """Return what tells the hosts of a cluster from all others: the lab that they are in, or where they are reached."""
     if cluster.lab is not None:
         return {("lab", cluster.lab)}
-    return {("ssh", (node.ssh.host, node.ssh.port, node.ssh.jump)) for node in cluster.nodes.values() if node.ssh}
+    return {("ssh", (node.ssh.host, node.ssh.port or 22, node.ssh.jump)) for node in cluster.nodes.values() if node.ssh}
 
 
 def restore_after(
