@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from typing import Any
 
+from lvsbench.facts._text import whole
+
 ALL_BITS = 0xFFFFFFFF
 """The mask of a whole packet mark."""
 
@@ -125,7 +127,7 @@ def between(low: str, high: str) -> tuple[IPv4Network, ...]:
 
 def protocol(name: str) -> int:
     """Return the number of a protocol that is given by name or number."""
-    return int(name) if name.isdigit() else PROTOCOLS[name.lower()]
+    return whole(name) if name.isdigit() else PROTOCOLS[name.lower()]
 
 
 def flags(names: Iterable[str]) -> int:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from lvsbench.facts._chains import ALL_BITS, TCP_FLAGS, Chain, Marking, Match, Rule, between, flags, protocol, span
-from lvsbench.facts._text import Garbage, understanding, word
+from lvsbench.facts._text import parsed, understanding, whole, word
 
 Path = tuple[str, str, str]
 """Family, table and name of a chain or set."""
@@ -88,10 +88,7 @@ def parse(text: str, listed: str) -> tuple[Chain, ...]:
     """
     if not text.strip():
         return ()
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Garbage(text, f"not JSON ({error})") from error
+    found = parsed(text)
     with understanding(text):
         entries = [entry for entry in found["nftables"] if entry]
         objects = _Objects(texts=texts(listed))
@@ -102,7 +99,7 @@ def parse(text: str, listed: str) -> tuple[Chain, ...]:
             if kind in ("set", "map"):
                 objects.sets[_path(row, "name")] = row.get("elem", [])
             elif kind == "counter":
-                objects.counters[_path(row, "name")] = int(row["packets"])
+                objects.counters[_path(row, "name")] = whole(row["packets"])
             elif kind == "chain":
                 chains[_path(row, "name")] = _chain(row)
                 rules[_path(row, "name")] = []
@@ -147,7 +144,7 @@ def _chain(row: dict[str, Any]) -> Chain:
         *_path(row, "name"),
         kind=word(row.get("type", "")),
         hook=word(row.get("hook", "")),
-        priority=int(row.get("prio", 0)),
+        priority=whole(row.get("prio", 0)),
         policy=word(row.get("policy", "accept")),
         devices=tuple(word(each) for each in ([devices] if isinstance(devices, str) else devices)),
     )
@@ -189,7 +186,7 @@ def _statement(name: str, body: Any, where: Path, objects: _Objects, draft: _Dra
         draft.matches += _matches(body["left"], body["op"], body["right"], where, objects)
     elif name == "counter":
         if isinstance(body, dict):
-            draft.packets = int(body["packets"])
+            draft.packets = whole(body["packets"])
         elif isinstance(body, str):
             draft.packets = objects.counters.get((*where[:2], body))
     elif name in ("jump", "goto"):
@@ -390,13 +387,13 @@ def _number(key: str, value: Any) -> int | None:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):
-        return value
+        return whole(value)
     if isinstance(value, list):
         return flags(value) if key == "tcp_flags" and all(each in TCP_FLAGS for each in value) else None
     if not isinstance(value, str):
         return None
     if value.isdigit():
-        return int(value)
+        return whole(value)
     if key == "protocol":
         return protocol(value) if value in ("tcp", "udp") or _is_protocol(value) else None
     return _NAMED.get(key, {}).get(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from lvsbench.facts._chains import ALL_BITS, Chain, Marking, Match, Rule, between, flags, protocol, span
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 
 # Source: include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities; nat: NAT_DST or NAT_SRC by hook.
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
@@ -79,7 +79,7 @@ def parse_list(text: str, tool: str) -> tuple[Chain, ...]:
         head = re.fullmatch(r"Chain (\S+) \((?:policy (\w+)(?: (\d+) packets.*)?|\d+ references)\)\s*", line)
         if head:
             name = head[1]
-            drafts[name] = _Draft(head[2] or "-", int(head[3]) if head[3] else None)
+            drafts[name] = _Draft(head[2] or "-", whole(head[3]) if head[3] else None)
     for line in text.splitlines():
         if line.startswith("Chain ") or not line.strip():
             name = line.split()[1] if line.strip() else name
@@ -94,7 +94,7 @@ def parse_list(text: str, tool: str) -> tuple[Chain, ...]:
             # "-i *" is any interface.
             kept = [word for at, word in enumerate(words) if word != "*" and words[at + 1 : at + 2] != ["*"]]
             text_of = f"-A {name} {' '.join(kept)}"
-            _append(drafts[name], text_of, kept, int(counted[1]) if counted else None, "arp", drafts)
+            _append(drafts[name], text_of, kept, whole(counted[1]) if counted else None, "arp", drafts)
     return tuple(_chains(tool, "arp", "filter", drafts))
 
 
@@ -109,7 +109,7 @@ def _chains(tool: str, family: str, table: str, drafts: Mapping[str, _Draft]) ->
 
 
 def _counted(text: str) -> int | None:
-    return int(text.strip("[]").split(":")[0]) if text else None
+    return whole(text.strip("[]").split(":")[0]) if text else None
 
 
 def _append(
@@ -132,14 +132,14 @@ def _append(
 
 def _bits(value: str) -> tuple[int, int]:
     number, _, mask = value.partition("/")
-    return int(number, 0), int(mask, 0) if mask else ALL_BITS
+    return whole(number, 0), whole(mask, 0) if mask else ALL_BITS
 
 
 def _ports(value: str) -> tuple[range, ...]:
     found = []
     for part in value.split(","):
         low, colon, high = part.partition(":")
-        found.append(span(int(low or 0), int(high or 65535) if colon else int(low)))
+        found.append(span(whole(low or 0), whole(high or 65535) if colon else whole(low)))
     return tuple(found)
 
 
@@ -218,8 +218,8 @@ class _Reader:
         if not kind.isdigit():
             self.matches.append(Match("unknown", f"--icmp-type {value}"))
             return
-        both = [Match("icmp_type", _number(int(kind)))]
-        both += [Match("icmp_code", _number(int(code)))] if code else []
+        both = [Match("icmp_type", _number(whole(kind)))]
+        both += [Match("icmp_code", _number(whole(code)))] if code else []
         self.matches.append(Match("any", (tuple(both),), negated))
 
     def _target(self, option: str, target: str) -> None:
@@ -304,7 +304,7 @@ def _protocol(value: str) -> tuple[range, ...]:
 
 
 def _opcode(value: str) -> tuple[range, ...]:
-    return _number(int(value) if value.isdigit() else _OPCODES[value.lower()])
+    return _number(whole(value) if value.isdigit() else _OPCODES[value.lower()])
 
 
 def _mac(value: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
-from lvsbench.facts._text import rows, understanding, word
+from lvsbench.facts._text import rows, understanding, whole, word
 
 COMMAND = "ip -4 -j addr show"
 
@@ -22,6 +22,9 @@ class Address:
     peer: IPv4Address | None = None
     broadcast: IPv4Address | None = None
     lasting: bool = True
+    metric: int = 0
+    route: bool = True
+    """Whether the kernel makes a route to its network: not with ``noprefixroute``, as NetworkManager sets it."""
 
     @property
     def spec(self) -> str:
@@ -30,6 +33,8 @@ class Address:
         words = words or [str(self.address)]
         words += ["broadcast", str(self.broadcast)] if self.broadcast else []
         words += ["scope", self.scope]
+        words += ["metric", str(self.metric)] if self.metric else []
+        words += [] if self.route else ["noprefixroute"]
         words += ["label", self.label] if self.label else []
         return " ".join([*words, "dev", self.interface])
 
@@ -55,4 +60,6 @@ def _address(interface: str, info: dict[str, object]) -> Address:
             IPv4Address(word(peer)) if peer is not None else None,
             IPv4Address(word(broadcast)) if broadcast is not None else None,
             info.get("valid_life_time", 2**32 - 1) == 2**32 - 1,
+            whole(info.get("metric", 0)),
+            info.get("noprefixroute") is not True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 
 LONGEST = 20_000
 """Connections that are read at most: a busy director has millions."""
@@ -61,14 +61,14 @@ def parse(text: str) -> tuple[Connection, ...]:
             found.append(
                 Connection(
                     protocol,
-                    IPv4Address(int(client, 16)),
-                    int(client_port, 16),
-                    IPv4Address(int(vip, 16)),
-                    int(port, 16),
-                    IPv4Address(int(server, 16)),
-                    int(server_port, 16),
+                    IPv4Address(whole(client, 16)),
+                    whole(client_port, 16),
+                    IPv4Address(whole(vip, 16)),
+                    whole(port, 16),
+                    IPv4Address(whole(server, 16)),
+                    whole(server_port, 16),
                     state,
-                    int(expires),
+                    whole(expires),
                 )
             )
     return tuple(found)

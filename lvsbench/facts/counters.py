@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 from lvsbench.facts.ipvs import Counters
 
 COMMAND = "cat /proc/net/dev"
@@ -45,7 +45,7 @@ def parse(text: str) -> dict[str, Interface]:
             name, colon, rest = line.partition(":")
             if not colon:
                 raise Garbage(line, "no interface")
-            values = [int(value) for value in rest.split()]
+            values = [whole(value) for value in rest.split()]
             found[name.strip()] = Interface(*values[0:4], *values[8:12])
     return found
 
@@ -76,7 +76,7 @@ def parse_stack(text: str) -> dict[str, int]:
                 if words[0] != header[0] or len(words) != len(header):
                     raise Garbage(line, f"not the values of {header[0]}")
                 group = words[0].removesuffix(":")
-                found |= {group + key: int(number) for key, number in zip(header[1:], words[1:], strict=True)}
+                found |= {group + key: whole(number) for key, number in zip(header[1:], words[1:], strict=True)}
                 header = []
     return found
 
@@ -84,7 +84,7 @@ def parse_stack(text: str) -> dict[str, int]:
 def _add(found: dict[str, int], names: Iterable[str], numbers: list[str]) -> None:
     """Add the hexadecimal numbers of one CPU."""
     for name, number in zip(names, numbers, strict=True):
-        found[name] = found.get(name, 0) + int(number, 16)
+        found[name] = found.get(name, 0) + whole(number, 16)
 
 
 def _camel(name: str) -> str:
@@ -105,7 +105,7 @@ def parse_ipvs(text: str) -> Counters | None:
         if not words or words[0] == "~":
             break
         with understanding(line):
-            numbers = [int(word, 16) for word in words[1:]]
+            numbers = [whole(word, 16) for word in words[1:]]
             if len(numbers) != len(totals):
                 raise Garbage(line, "not five numbers of a CPU")
             totals = [total + number for total, number in zip(totals, numbers, strict=True)]
@@ -125,5 +125,5 @@ def parse_entries(text: str) -> int | None:
         words = line.split()
         if words[:1] == ["->"] and words[-1] != "InActConn":
             with understanding(line):
-                total += int(words[-2]) + int(words[-1])
+                total += whole(words[-2]) + whole(words[-1])
     return total

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lvsbench.errors import NodeLost
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 
 COMMAND = "cat /proc/stat"
 PROC = Path("/proc")
@@ -78,13 +78,13 @@ def parse_cpus(text: str) -> dict[int, Times]:
     for line in text.splitlines():
         if line.startswith("cpu") and not line.startswith("cpu "):
             with understanding(line):
-                found[int(line.split()[0].removeprefix("cpu"))] = _times(line)
+                found[whole(line.split()[0].removeprefix("cpu"))] = _times(line)
     return found
 
 
 def _times(line: str) -> Times:
     with understanding(line):
-        values = [int(value) / USER_HZ for value in line.split()[1:9]]
+        values = [whole(value) / USER_HZ for value in line.split()[1:9]]
         return Times(*values, *([0.0] * (8 - len(values))))
 
 
@@ -96,7 +96,7 @@ def parse_pressure(text: str) -> float | None:
     for line in text.splitlines():
         if line.startswith("some "):
             with understanding(line):
-                return int(dict(word.split("=") for word in line.split()[1:])["total"]) / 1e6
+                return whole(dict(word.split("=") for word in line.split()[1:])["total"]) / 1e6
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 
 # ipvsadm loads ip_vs by itself when it is not there, and reading must not change a host: so only ask when it is.
 # Source: ipvsadm.c, main(): modprobe_ipvs() when ipvs_init() fails.
@@ -119,7 +119,7 @@ def parse_stats(text: str) -> tuple[Listed, ...]:
     for line in _rows(text):
         words = line.split()
         with understanding(line):
-            counters = Counters(*(int(word) for word in words[-5:]))
+            counters = Counters(*(whole(word) for word in words[-5:]))
             if words[0] == "->":
                 found[-1].destinations[words[1]] = counters
             else:
@@ -138,7 +138,7 @@ def parse_table(text: str) -> tuple[Listed, ...]:
                 continue
             if words[2] not in FORWARDS:
                 raise Garbage(line, f"no forwarding method {words[2]!r}")
-            found[-1][2].append(Entry(words[1], words[2], int(words[3]), int(words[4]), int(words[5])))
+            found[-1][2].append(Entry(words[1], words[2], whole(words[3]), whole(words[4]), whole(words[5])))
     return tuple(Listed(name, entries=tuple(entries), persistent=kept) for name, kept, entries in found)
 
 
@@ -156,7 +156,7 @@ def _thresholds(text: str) -> dict[tuple[str, str], tuple[int, int]]:
         words = line.split()
         with understanding(line):
             if words[0] == "->":
-                found[service, words[1]] = (int(words[2]), int(words[3]))
+                found[service, words[1]] = (whole(words[2]), whole(words[3]))
             else:
                 service = " ".join(words[:2])
     return found
@@ -166,6 +166,10 @@ def _selector(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
     size = 3 if words[0] == "-f" and words[2:3] == ["-6"] else 2
     if words[0] not in ("-t", "-u", "-f", "--sctp-service"):
         raise ValueError(f"no kind of service {words[0]!r}")
+    if words[0] == "-f":
+        whole(words[1])
+    else:
+        _place(words[1])
     return tuple(words[:size]), words[size:]
 
 
@@ -181,12 +185,19 @@ def _destination(
 ) -> Destination:
     if words[0] != "-r" or words[2] not in FORWARDS.values() or words[3] != "-w":
         raise ValueError("not -r ADDRESS:PORT METHOD -w WEIGHT")
-    host, _, port = words[1].rpartition(":")
+    address, port = _place(words[1])
     kind = {"-t": "TCP", "-u": "UDP", "-f": "FWM", "--sctp-service": "SCTP"}[selector[0]]
     upper, lower = limits.get((f"{kind} {selector[1]}", words[1]), (0, 0))
-    return Destination(
-        ip_address(host.strip("[]")), int(port), words[2], int(words[4]), _options(words[5:]), upper, lower
-    )
+    return Destination(address, port, words[2], whole(words[4]), _options(words[5:]), upper, lower)
+
+
+def _place(text: str) -> tuple[IPAddress, int]:
+    """Return address and port. Raises ValueError."""
+    host, _, digits = text.rpartition(":")
+    address, port = ip_address(host.strip("[]")), whole(digits)
+    if not 0 <= port < 1 << 16 or (address.version == 6) != host.startswith("["):
+        raise ValueError(f"no address and port {text!r}")
+    return address, port
 
 
 def _name(address: IPAddress, port: int) -> str:

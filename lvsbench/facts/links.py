@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lvsbench.facts._text import rows, understanding, word
+from lvsbench.facts._text import rows, understanding, whole, word
 
 COMMAND = "ip -j -d link show"
 
@@ -32,7 +32,7 @@ def parse(text: str) -> tuple[Link, ...]:
                     word(row["ifname"]),
                     "UP" in flags,
                     "LOWER_UP" in flags,
-                    int(row["mtu"]),
+                    whole(row["mtu"]),
                     word(row.get("address", "")),
                     word(row.get("linkinfo", {}).get("info_kind", "")),
                 )

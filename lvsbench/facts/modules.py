@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from lvsbench.facts._text import understanding
+from lvsbench.facts._text import understanding, whole
 
 # A kernel without CONFIG_MODULES has no such file.
 COMMAND = "if [ -e /proc/modules ]; then cat /proc/modules; fi"
@@ -40,7 +40,7 @@ def parse(text: str) -> tuple[Module, ...]:
         with understanding(line):
             name, _, references, users, *_ = line.split()
             found.append(
-                Module(name, int(references), tuple(user for user in users.split(",") if user not in ("", "-")))
+                Module(name, whole(references), tuple(user for user in users.split(",") if user not in ("", "-")))
             )
     return tuple(found)
 

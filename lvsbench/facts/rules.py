@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 
 # A kernel without CONFIG_IP_MULTIPLE_TABLES has no rules and says so by failing.
 COMMAND = "ip -4 rule show || :"
@@ -28,5 +28,5 @@ def parse(text: str) -> tuple[Rule, ...]:
         if not colon:
             raise Garbage(line, "a rule has a priority")
         with understanding(line):
-            found.append(Rule(int(priority), " ".join(rest.split())))
+            found.append(Rule(whole(priority), " ".join(rest.split())))
     return tuple(found)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 
 TABLES = {"net/tcp": ("tcp", "0A"), "net/tcp6": ("tcp", "0A"), "net/udp": ("udp", "07"), "net/udp6": ("udp", "07")}
 """Protocol, and the state that is looked for, by table. Source: include/net/tcp_states.h: TCP_LISTEN, TCP_CLOSE."""
@@ -96,7 +96,7 @@ def _rows(text: str) -> Iterator[tuple[str, str, str, str, str]]:
 
 def _end(text: str) -> tuple[IPv4Address | IPv6Address, int]:
     address, _, port = text.partition(":")
-    return _address(address), int(port, 16)
+    return _address(address), whole(port, 16)
 
 
 def _four(address: IPv4Address | IPv6Address) -> IPv4Address | None:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from lvsbench.facts import links
-from lvsbench.facts._text import rows, understanding, word
+from lvsbench.facts._text import rows, understanding, whole, word
 
 # Asking for ports of fou loads fou where it is not there, and reading must not change a host.
 # Source: net/netlink/genetlink.c:ctrl_getfamily, request_module().
@@ -83,4 +83,4 @@ def _end(address: object) -> IPv4Address | None:
 
 def _port(row: dict[str, Any]) -> FouPort:
     with understanding(row):
-        return FouPort(int(row["port"]), "gue" in row, int(row.get("ipproto", 0)))
+        return FouPort(whole(row["port"]), "gue" in row, whole(row.get("ipproto", 0)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 
-from lvsbench.facts._text import Garbage, understanding
+from lvsbench.facts._text import Garbage, understanding, whole
 
 _TYPES = frozenset(("unicast", "local", "broadcast", "multicast", "unreachable", "prohibit", "blackhole", "throw"))
 _REFUSED = {
@@ -18,6 +18,8 @@ _REFUSED = {
 }
 """What an error of the kernel says about the route. A blackhole says "Invalid argument", as does a source that is a
 martian, so that stays an error. Source: net/ipv4/fib_semantics.c, fib_props; measured."""
+# A word that is not known may be a flag or have a value: it is passed over, and so is what follows it.
+_VALUED = frozenset(("via", "dev", "src", "mtu", "expires", "from", "iif", "oif", "table"))
 _FAILED = re.compile(r"Command failed -:(\d{1,6})")
 _MISSING = "no-interface:"
 
@@ -104,7 +106,7 @@ def parse(text: str, asks: Iterable[Ask]) -> dict[Ask, Way]:
         number += 1
         if number > len(left):
             raise Garbage(line, "more answers than questions")
-        if failed and int(failed[1]) != number:
+        if failed and whole(failed[1]) != number:
             raise Garbage(line, f"not the answer to question {number}")
         ask = left[number - 1]
         found[ask] = _refused(said) if failed else _way(line, ask)
@@ -149,7 +151,7 @@ def _way(line: str, ask: Ask) -> Way:
         for key in rest:
             if key.startswith("<"):
                 flags.update(key.strip("<>").split(","))
-            elif key not in ("cache", "onlink", "linkdown", "dead", "offload", "trap"):
+            elif key in _VALUED:
                 value = next(rest, "")
                 values.setdefault(key, next(rest, "") if value in ("lock", "inet6") else value)
         via = values.get("via", "")
@@ -158,8 +160,8 @@ def _way(line: str, ask: Ask) -> Way:
             values.get("dev"),
             IPv4Address(via) if via and ":" not in via else None,
             IPv4Address(values["src"]) if "src" in values else None,
-            int(values["mtu"]) if "mtu" in values else None,
+            whole(values["mtu"]) if "mtu" in values else None,
             "redirected" in flags,
             " ".join(words if kind == "unicast" else [kind, *words]),
-            int(values["expires"].removesuffix("sec")) if "expires" in values else None,
+            whole(values["expires"].removesuffix("sec")) if "expires" in values else None,
         )

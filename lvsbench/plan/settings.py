@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Protocol
@@ -141,7 +142,9 @@ class Address:
         ]
         # The kernel says by itself which are secondary: those after the first of a subnet.
         add = [f"ip addr add {quoted(has.spec)}" for has in subnet]
-        return (*clear, *add, *routes_of(self.interface, seen))
+        going = {has.address.ip for has in subnet}
+        stays = any(has.interface == self.interface and has.address.ip not in going for has in seen.addresses)
+        return (*clear, *add, *routes_of(self.interface, seen, going if stays else None))
 
 
 def holds(interface: str, address: IPv4Interface) -> str:
@@ -151,14 +154,46 @@ def holds(interface: str, address: IPv4Interface) -> str:
     return f"{exists} && ip -4 -o addr show dev {name} | grep -qF -e {shlex.quote(f'inet {address} ')}"
 
 
-def routes_of(interface: str, seen: State) -> list[str]:
+def routes_of(interface: str, seen: State, addresses: Collection[IPv4Address] | None = None) -> list[str]:
     """Return the commands that bring back the routes of an interface, except those that the kernel makes itself.
 
     Nearest first: a gateway must be reachable before a route through it is taken.
+
+    Args:
+        interface: whose routes; one of several hops goes with any of them.
+        seen: what was read.
+        addresses: those that go, where others stay: then only the routes that have one of them as source go, on
+            whatever interface they are. None: all go. Source: net/ipv4/fib_semantics.c:fib_sync_down_addr;
+            net/ipv4/fib_frontend.c:fib_inetaddr_event; measured.
+
+    Raises:
+        NodeError: one of them cannot be put back as it was.
     """
-    lost = [route for route in seen.routes if route.interface == interface and "proto kernel" not in route.text]
-    lost.sort(key=lambda route: route.via is not None)
-    return [f"ip route replace {quoted(route.text)}" for route in lost]
+    found = []
+    for route in sorted(seen.routes, key=lambda route: "via" in route.text.split()):
+        its = interface in route.interfaces
+        goes = its if addresses is None else route.source in addresses
+        # One that stays is made again too, where that is sure to change nothing.
+        if not route.kernels and (goes or (its and not route.unsure)):
+            found.append(remade(route, seen.node))
+    return found
+
+
+def remade(route: routes.Route, node: str) -> str:
+    """Return the command that makes a route again as it was read.
+
+    Raises:
+        NodeError: ``ip route`` does not take it back as it prints it, so it must not be touched.
+    """
+    if route.unsure:
+        raise NodeError(
+            node,
+            f"the route to {_destination(route.destination)} cannot be put back as it was: {route.unsure!r}",
+            command=f"ip -4 route show table {shlex.quote(route.table)} {route.destination}",
+            answer=route.text,
+            advice="Make that route without it for the time of the run; where a daemon made it, in its configuration.",
+        )
+    return f"ip route replace {quoted(route.text)}"
 
 
 def quoted(text: str) -> str:
@@ -203,33 +238,24 @@ class Route:
         old = rivals[0]
         if old.via == self.via and old.interface == self.interface:
             return None
-        if "nhid" in old.text.split():
-            raise NodeError(
-                self.node,
-                f"the {self.what} belongs to a nexthop object and cannot be put back as it was",
-                command=f"ip route show {self.destination}",
-                answer=old.text,
-                advice="A routing daemon made it; take it out of the daemon's configuration for the time of the run.",
-            )
-        return self._change(old.text, f"ip route replace {way}", f"ip route replace {quoted(old.text)}")
+        return self._change(old.text, f"ip route replace {way}", remade(old, self.node))
 
     def _is_rival(self, route: routes.Route) -> bool:
-        words = route.text.split()
         same = route.table == "main" and route.destination == self.destination
-        return same and (not self.present or (route.metric == 0 and "tos" not in words))
+        return same and (not self.present or (route.metric == 0 and not route.tos))
 
     def _remove(self, rivals: list[routes.Route]) -> Change | None:
         if not rivals:
             return None
-        texts = [quoted(route.text) for route in rivals]
+        undo = tuple(remade(route, self.node) for route in rivals)
         return Change(
             self.node,
             self.what,
             "; ".join(route.text for route in rivals),
             ABSENT,
             self.reason,
-            tuple(f"ip route del {text}" for text in texts),
-            tuple(f"ip route replace {text}" for text in texts),
+            tuple(f"ip route del {quoted(route.text)}" for route in rivals),
+            undo,
         )
 
     def _change(self, before: str, do: str, undo: str) -> Change:

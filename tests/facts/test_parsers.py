@@ -67,6 +67,18 @@ def test_addresses() -> None:
     assert not dip.secondary
 
 
+def test_addresses_of_a_network_manager() -> None:
+    """What decides about the kernel's own route, its metric and whether there is one, is given back with the address."""
+    row = '"scope":"global","valid_life_time":4294967295'
+    (one, other) = addresses.parse(
+        '[{"ifname":"d0","addr_info":['
+        f'{{"local":"192.0.2.1","prefixlen":24,"metric":100,{row}}},'
+        f'{{"local":"192.0.3.1","prefixlen":24,"noprefixroute":true,{row}}}]}}]'
+    )
+    assert one.spec == "192.0.2.1/24 scope global metric 100 dev d0"
+    assert other.spec == "192.0.3.1/24 scope global noprefixroute dev d0"
+
+
 def test_links() -> None:
     """tunl0 is up, of kind ipip, with room for the outer header; hardware has no kind."""
     found = {link.interface: link for link in links.parse(recorded("rs1-links"))}
@@ -99,6 +111,47 @@ def test_unusual_routes() -> None:
     assert (found[1].interface, found[1].metric) == ("dead", 5)
     assert (found[2].type, found[2].destination) == ("unreachable", IPv4Network("10.77.0.0/16"))
     assert found[3].text == "10.8.0.0/16 via inet6 fe80::1 dev v0"
+    assert [route.unsure for route in found] == ["", "", "", "expires 299sec"]
+
+
+# Made, printed and given back on a kernel 6.18 with iproute2 6.1, each in a namespace of its own; what `ip` took back
+# and then printed alike is exact.
+EXACT = (
+    "mtu lock 1400", "hoplimit 33", "hoplimit lock 33", "advmss lock 1200", "features ecn", "congctl lock reno",
+    "quickack 1", "initcwnd 20 initrwnd 30", "initcwnd lock 20", "window 10000", "cwnd lock 20",
+    "rtt 100ms rttvar 20ms", "rtt lock 100ms", "ssthresh lock 5", "reordering 5", "fastopen_no_cookie 1", "realm 5",
+    "realms 3/5", "proto openr metric 7", "proto bird", "scope 55", "onlink", "offload rt_offload", "rt_trap trap",
+    "rt_offload_failed", "linkdown",
+)  # fmt: skip
+UNSURE = ("rto_min 5ms", "nhid 7", "features 0x2", "features lock ecn", "a_word_of_next_year", "mtu", "congctl lock")
+
+
+@pytest.mark.parametrize("words", [*EXACT, *UNSURE])
+def test_a_word_of_a_route_spoils_nothing_else(words: str) -> None:
+    """Whatever stands in a route, its way is read; what `ip route` does not take back as printed is said."""
+    (found,) = routes.parse(f"10.0.1.0/24 via 192.0.2.9 dev d0 {words} ")
+    assert (found.destination, found.via, found.interface) == (
+        IPv4Network("10.0.1.0/24"), IPv4Address("192.0.2.9"), "d0",
+    )  # fmt: skip
+    assert found.unsure == ("" if words in EXACT else words)
+
+
+def test_encapsulated_routes() -> None:
+    """The words of an encapsulation are not those of the route; only what `ip` takes back as printed is exact."""
+    outer, seg6 = routes.parse(
+        "10.0.34.0/24  encap ip id 30 src 0.0.0.0 dst 192.0.2.7 ttl 0 tos 0 dev d0 scope link \n"
+        "10.0.35.0/24  encap seg6 mode encap segs 2 [ fd00::3 fd00::4 ] dev d0 scope link \n"
+    )
+    assert (outer.source, outer.tos, outer.interface, outer.unsure) == (None, "", "d0", "")
+    assert (seg6.interface, seg6.unsure) == ("d0", "encap seg6 mode encap segs 2 [ fd00::3 fd00::4 ]")
+
+
+def test_rto_min() -> None:
+    """`ip` locks rto_min always, prints the lock and does not take the word: it is left out of what is given back."""
+    text = "192.168.127.0/24 dev eth0 proto kernel scope link src 192.168.127.20"
+    changed, plain = routes.parse(f"{text} rto_min lock 5ms \n{text} \n")
+    assert (changed.text, changed.unsure) == (f"{text} rto_min 5ms", "")
+    assert (changed.kernels, plain.kernels) == (False, True)
 
 
 def test_rules() -> None:
@@ -440,7 +493,7 @@ def test_ways() -> None:
 def test_unusual_ways() -> None:
     """Redirects, cached MTUs, broadcasts and every kind of refusal are understood."""
     # Put together from answers of lab nodes, other addresses put in; the gateway of IPv6 was not seen on one.
-    asks = [Ask(IPv4Address(f"10.77.0.{host}")) for host in range(1, 9)]
+    asks = [Ask(IPv4Address(f"10.77.0.{host}")) for host in range(1, 10)]
     text = (
         "10.77.0.1 via 192.168.127.30 dev eth0 src 192.168.127.20 uid 0 \\    cache <redirected> expires 298sec \n"
         "10.77.0.2 via 192.168.127.10 dev eth0 src 192.168.127.20 uid 0 \\    cache expires 599sec mtu lock 1300 \n"
@@ -450,6 +503,7 @@ def test_unusual_ways() -> None:
         "RTNETLINK answers: No route to host\nCommand failed -:6\n"
         "10.77.0.7 via inet6 fe80::1 dev eth0 src 192.168.127.20 uid 0 \\    cache \n"
         'Cannot find device "eth9"\nCommand failed -:8\n'
+        "10.77.0.9 rt_offload_failed dev eth0 src 192.168.127.20 uid 0 \\    cache rto_min lock 5ms next_year \n"
     )
     found = list(ways.parse(text, asks).values())
     assert (found[0].redirected, found[0].expires_s, str(found[0].via)) == (True, 298, "192.168.127.30")
@@ -458,10 +512,19 @@ def test_unusual_ways() -> None:
         found[1].text
         == "10.77.0.2 via 192.168.127.10 dev eth0 src 192.168.127.20 uid 0 cache expires 599sec mtu lock 1300"
     )
-    assert [way.kind for way in found[2:]] == ["broadcast", "error", "prohibit", "unreachable", "unicast", "error"]
+    assert [way.kind for way in found[2:]] == [
+        "broadcast",
+        "error",
+        "prohibit",
+        "unreachable",
+        "unicast",
+        "error",
+        "unicast",
+    ]
     assert found[3].text == "Invalid cross-device link"
     assert found[6].via is None
     assert found[7].text == 'Cannot find device "eth9"'
+    assert (found[8].interface, str(found[8].source)) == ("eth0", "192.168.127.20")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -147,10 +148,13 @@ def test_removed_routes_come_back(tmp_path: Path) -> None:
     assert change(default) is None
 
 
-def test_route_of_a_nexthop_object_is_not_touched() -> None:
-    """A route that could not be put back as it was is not replaced."""
-    text = "192.168.127.40 nhid 5 via 192.168.127.9 dev eth0"
-    with pytest.raises(NodeError, match="nexthop object"):
+@pytest.mark.parametrize(
+    "words", ["nhid 5", "encap seg6 mode encap segs 1 [ fd00::3 ]", "rto_min 5ms", "a_word_of_next_year 7"]
+)
+def test_a_route_that_could_not_be_put_back_is_not_touched(words: str) -> None:
+    """A route that `ip` would not make again from what it prints is not replaced, and the words are named."""
+    text = f"192.168.127.40 {words} via 192.168.127.9 dev eth0"
+    with pytest.raises(NodeError, match=re.escape(repr(words))):
         change(Route("rs1", CIP, VIA, "eth0", "test"), lambda node: node.set_route(text, "add"))
 
 
