@@ -314,7 +314,7 @@ def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
                 Place.SERVICE,
                 frozenset((node.name,)) if node else frozenset((str(each.address),)),
                 breaks=nobody,
-                explains=frozenset(("LVS-ARP-011",)),
+                explains=frozenset(("LVS-ARP-011", "LVS-PATH-022")),
             )
         for server in view.cluster.real_servers:
             if server.name not in there and view.cluster.service.real_servers[server.name].weight:

@@ -13,7 +13,7 @@ from rich.text import Text
 from lvsbench.checks import ALL, Check, Verdict
 from lvsbench.checks.finding import Cause, Evidence, Finding
 from lvsbench.checks.path import where
-from lvsbench.checks.path.trace import blind, owner
+from lvsbench.checks.path.trace import blind, named, owner
 from lvsbench.checks.record import count, mode_of
 from lvsbench.cli import diagram
 from lvsbench.examine import Flow
@@ -127,13 +127,13 @@ class Page:
         service = view.cluster.service
         chosen: dict[str, Flow] = {}
         for flow in view.path.flows:
-            name = flow.server or flow.served_by or ""
+            name = flow.server or named(view, flow)
             if (flow.vip, flow.port) == (service.vip, service.port) and flow.kind != "post":
                 kept = chosen.get(name)
                 if kept is None or (kept.ok and not flow.ok):
                     chosen[name] = flow
         # Requests that nobody knows whom they were for say nothing more where all of them went well or were followed.
-        for name in sorted(chosen, key=lambda each: (not each, list(view.cluster.nodes).index(each) if each else 0)):
+        for name in (*(each for each in view.cluster.nodes if each in chosen), *({""} & chosen.keys())):
             self._path(name, chosen[name])
 
     def _path(self, server: str, flow: Flow) -> None:
@@ -147,10 +147,12 @@ class Page:
         way = [cluster.client, *cluster.routers, *cluster.directors, *cluster.real_servers]
         keep = used | {cluster.client.name, cluster.director.name, *([server] if server else [])}
         lanes = list(dict.fromkeys(node.name for node in way if node.name in keep))
-        same = [each for each in view.path.flows if (each.server or each.served_by or "") == server]
+        same = [each for each in view.path.flows if (each.server or named(view, each)) == server]
         good = sum(each.ok for each in same)
         title = server or (
-            "all requests" if len(same) == len(view.path.flows) else "requests that came to no real server"
+            "all requests"
+            if len(same) == len(view.path.flows)
+            else f"requests that came to no real server{' of the topology' if good else ''}"
         )
         style = "green" if good == len(same) else "red"
         self._put((f"\n   {title}", "bold"), (f"   {good} of {len(same)} requests went well", style))

@@ -29,6 +29,8 @@ ROUNDS = 4
 MOST_REQUESTS = 200
 TUNNELS = frozenset(("ipip", "gre"))
 STRAYS = 500
+LONGEST_NAME = 100
+"""Characters that are kept of a server's name for itself."""
 OUTCOMES = frozenset(("ok", "refused", "timeout", "reset", "unreachable", "early-close", "status"))
 
 
@@ -257,7 +259,7 @@ def _send(shells: Shells, cluster: Cluster, asked: Sequence[Request], timeout_s:
 def _flow(cluster: Cluster, request: Request, answer: Mapping[str, Any]) -> Flow:
     if answer["outcome"] not in OUTCOMES:
         raise ValueError(f"no outcome {answer['outcome']!r}")
-    served_by = None if answer["served_by"] is None else str(answer["served_by"])
+    served_by = None if answer["served_by"] is None else str(answer["served_by"])[:LONGEST_NAME]
     source = str(answer["source"])
     return Flow(
         vip=request.vip,

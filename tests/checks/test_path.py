@@ -156,6 +156,49 @@ def test_scheduled_to_a_stranger() -> None:
     assert (found.code, found.servers) == ("LVS-PATH-006", {str(stranger)})
 
 
+def of_another(name: str, packets: bool = True) -> View:
+    """Return a view in which rs2 is no node of the topology, and its answers bear a name."""
+    view = healthy(Mode.DR)
+    assert view.path is not None
+    flows = [
+        replace(
+            flow, server=None, served_by=name, packets=tuple(p for p in flow.packets if packets and p.node != "rs2")
+        )
+        if flow.server == "rs2"
+        else flow
+        for flow in view.path.flows
+    ]
+    known = {"rs1": view.cluster.service.real_servers["rs1"]}
+    service = view.cluster.service.model_copy(update={"real_servers": known})
+    left = {name: node for name, node in view.cluster.nodes.items() if name != "rs2"}
+    before, after = (
+        {name: each for name, each in exams.items() if name in left} for exams in (view.before, view.after)
+    )
+    cluster = view.cluster.model_copy(update={"nodes": left, "service": service})
+    return replace(builder.with_flows(view, flows), cluster=cluster, before=before, after=after)
+
+
+@pytest.mark.parametrize("name", ["rs2", "client", "web-7", "\x1b[2J", "x" * 100])
+def test_another_server(name: str) -> None:
+    """A server that the topology does not have is named as it names itself, whatever that is, and is no key."""
+    (found,) = errors(of_another(name))
+    assert (found.code, found.verdict) == ("LVS-PATH-022", Verdict.WARNING)
+    assert repr(name) in found.claim
+
+
+def test_another_server_in_the_connections() -> None:
+    """Where the director's connections show its address, that is said: the table's destination explains it."""
+    entries = [Connection("TCP", CIP, FIRST_PORT + n, VIP, 80, RIP2, 80, "ESTABLISHED", 50) for n in range(20)]
+    (found,) = errors(builder.with_connections(of_another("rs2"), *entries))
+    assert found.servers == {str(RIP2)}
+
+
+def test_a_name_of_its_own_where_nobody_looked() -> None:
+    """Where the director could not look, a server that calls itself otherwise may be one of the topology's."""
+    found = [each for each in judge(builder.with_blind(of_another("web-7"), "director")) if each.code == "LVS-PATH-022"]
+    assert [each.verdict for each in found] == [Verdict.COULD_NOT_RUN]
+
+
 def test_bypass() -> None:
     """Requests that went well, past the director, are an error on the real server that got them."""
     found = {each.code: each for each in errors(builder.with_bypass(healthy(Mode.DR), "rs2"))}

@@ -17,6 +17,7 @@ from lvsbench.cluster import Mode
 from lvsbench.examine import View
 from tests.checks import builder
 from tests.checks.builder import healthy
+from tests.checks.test_path import of_another
 
 RS2_SILENT = builder.with_failed_flows(healthy(Mode.DR), "rs2", "timeout", "server")
 
@@ -137,3 +138,12 @@ def test_record() -> None:
     assert {row["verdict"] for row in stored["findings"]} <= {"ok", "warning", "error", "skipped", "could-not-run"}
     assert {row["code"] for row in stored["findings"]} == set(checks.codes())
     assert all(set(row) == {"code", "verdict", "node", "text"} for row in stored["findings"])
+
+
+@pytest.mark.parametrize("name", ["rs2", "client", "web-7", "\x1b[2J"])
+def test_another_server(name: str) -> None:
+    """Requests that a server answered which the topology does not have are drawn, and it is named in the finding."""
+    text = printed(of_another(name))
+    assert " ? " not in text.splitlines()[1]
+    assert f"that says it is {name!r}" in " ".join(text.split())
+    assert "requests that came to no real server of the topology   5 of 5 requests went well" in text

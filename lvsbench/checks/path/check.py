@@ -12,7 +12,7 @@ from lvsbench.checks.aims import active_director, wanted_aims
 from lvsbench.checks.finding import Check, Finding, Place, Verdict
 from lvsbench.checks.path import codes
 from lvsbench.checks.path.stop import Stop, stopped
-from lvsbench.checks.path.trace import Trace, blind, evidence, flow_client, follow, owner
+from lvsbench.checks.path.trace import Trace, blind, evidence, flow_client, follow, named, owner
 from lvsbench.cluster import ForwardingMethod
 from lvsbench.examine import Flow, View
 
@@ -38,6 +38,7 @@ def judge(view: View) -> Iterator[Finding]:
         *_big(view, mine),
         *_other_ways(view, mine),
         *_unreached(view, mine),
+        *_another(view, mine),
     ]
     yield from found
     said = {finding.code for finding in found}
@@ -264,6 +265,33 @@ def _unreached(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
                 frozenset((name,)),
                 symptom=True,
             )
+
+
+def _another(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
+    """Name servers that answered and that the topology does not have."""
+    answered: dict[str, list[Trace]] = {}
+    for trace in traces:
+        if trace.server is None and trace.flow.served_by and not named(view, trace.flow):
+            answered.setdefault(trace.flow.served_by, []).append(trace)
+    director = active_director(view).name
+    for name, found in answered.items():
+        addresses = frozenset(trace.stranger for trace in found if trace.stranger)
+        at = f" ({', '.join(sorted(addresses))})" if addresses else ""
+        yield Finding(
+            codes.ANOTHER.code,
+            # One of the real servers may call itself so: it is told apart by its packets, where these were seen.
+            Verdict.COULD_NOT_RUN if director in blind(view) and not addresses else Verdict.WARNING,
+            director,
+            f"{len(found)} of {len(traces)} requests were answered by a server that says it is {name!r}{at}, "
+            "which the topology does not have",
+            "no real server of the topology is seen to have had them",
+            "nothing is known of that server but its answers",
+            evidence(view, found[0]),
+            (),
+            Place.SERVER,
+            addresses,
+            symptom=True,
+        )
 
 
 CHECK = Check("path", "path", "How far do requests come, and which way?", codes.CODES, judge)

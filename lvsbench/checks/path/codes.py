@@ -222,6 +222,16 @@ NOBODY_LOOKED = _code(
     "All modes.",
     "Install tcpdump on the nodes, or give the login the right to capture; see docs/nodes.md.",
 )
+ANOTHER = _code(
+    22,
+    "A server answers that the topology does not have",
+    "The response names a server that is no real server of the topology, and neither packets nor the director's"
+    " connections show one that is. Either the topology lacks it, or a host that is not of this cluster has the VIP.",
+    "All modes. It works, and nothing was checked of that server: how it is set up, nor the way to it.",
+    "Add the server to the topology and look again; or take it out of the table, if it is not meant to be there.",
+    "the response header that the topology names in served_by; net/netfilter/ipvs/ip_vs_conn.c:ip_vs_conn_seq_show",
+    "On the director: ipvsadm -Ln, ipvsadm -Lnc; on the client: curl -si http://VIP:PORT/",
+)
 CODES = (
     UNSENT,
     ASTRAY,
@@ -244,4 +254,5 @@ CODES = (
     UNEVEN,
     UNREACHED,
     NOBODY_LOOKED,
+    ANOTHER,
 )

@@ -63,7 +63,7 @@ def follow(view: View, flow: Flow, director: str) -> Trace:
     saw = next((name for name in (director, *directors) if flow.requests(name)), director)
     at = _servers(view, flow)
     bypass = bool(at) and not any(flow.requests(name) for name in directors) and _untouched(view, flow, at[0])
-    server = flow.server or flow.served_by or (at[0] if at else None)
+    server = flow.server or named(view, flow) or (at[0] if at else None)
     address = _scheduled(view, flow, saw) if server is None else None
     node = view.node_at(address) if address is not None else None
     server = node.name if node is not None else server
@@ -80,6 +80,15 @@ def follow(view: View, flow: Flow, director: str) -> Trace:
         icmp,
         str(address) if address is not None and node is None else "",
     )
+
+
+def named(view: View, flow: Flow) -> str:
+    """Return the real server that a response says it is from; "" where no real server has that name, or it says none.
+
+    What a host answers may be anything: the topology is old, or the host calls itself as it likes.
+    """
+    said = flow.served_by or ""
+    return said if any(node.name == said for node in view.cluster.real_servers) else ""
 
 
 def owner(view: View, mac: str) -> str:
