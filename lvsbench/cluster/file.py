@@ -15,11 +15,18 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+from ruamel.yaml.scanner import RoundTripScanner, ScannerError
 
 from lvsbench.cluster.consistency import Where, did_you_mean, inconsistencies
 from lvsbench.cluster.types import SSH, Cluster, Link, Node, RealServer, Segment, Strict, VirtualService
 from lvsbench.errors import Problem, TopologyError, UsageError
 
+LONGEST = 256 << 10
+"""Characters of a topology file: one of a thousand nodes has 100 KB."""
+DEEPEST = 16
+MOST_VALUES = 50_000
+LONGEST_VALUE = 200
+"""Characters of a wrong value that a message quotes."""
 _COLUMNS = 98
 """Of a comment, without its indentation and the mark."""
 _IN_ONE_LINE = 3
@@ -61,7 +68,9 @@ def load(path: Path) -> Cluster:
         UsageError: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            raw = file.read(LONGEST + 1)
+        text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read", answer=str(error)) from error
     return parse(text, str(path), path.resolve().parent)
@@ -78,21 +87,50 @@ def parse(text: str, file: str, folder: Path) -> Cluster:
     Raises:
         TopologyError: with every problem of the file at once, each at its line and column.
     """
-    try:
-        document = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise TopologyError(
-            file, [Problem(file, line, column, f"not YAML: {error.problem or error.context}")]
-        ) from error
-    except ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        raise TopologyError(file, [Problem(file, line, column, f"not YAML: {error.reason}")]) from error
+    document = _document(text, file)
     if not isinstance(document, CommentedMap):
         raise TopologyError(file, [Problem(file, 1, 1, "a topology is a mapping: name, segments, nodes, service")])
     return _check(document, file, folder)
+
+
+class _Shallow(RoundTripScanner):
+    """The scanner of ruamel, which stops where a text nests deeper than any topology.
+
+    It takes time with the square of the depth, and what reads its tokens calls itself for each level: 3,000 nested maps
+    took 19.5 s (measured).
+    """
+
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: Any) -> None:  # noqa: N803 - as ruamel calls it
+        self._nested(len(self.flow_context))
+        super().fetch_flow_collection_start(TokenClass, to_push)
+
+    def add_indent(self, column: int) -> bool:
+        self._nested(len(self.indents))
+        return bool(super().add_indent(column))
+
+    def _nested(self, depth: int) -> None:
+        if depth >= DEEPEST:
+            raise ScannerError(problem="nested too deep for a topology", problem_mark=self.reader.get_mark())
+
+
+def _document(text: str, file: str) -> Any:
+    """Return what a YAML text says, with positions. Raises TopologyError."""
+    line = column = 1
+    if len(text) > LONGEST:
+        raise TopologyError(file, [Problem(file, line, column, f"longer than {LONGEST >> 10} KiB: not a topology")])
+    yaml = YAML(typ="rt")
+    yaml.Scanner = _Shallow
+    try:
+        return yaml.load(text)
+    except MarkedYAMLError as error:
+        mark, why = error.problem_mark, error.problem or error.context
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    except ReaderError as error:
+        before, why = text[: error.position], error.reason
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    except Exception as error:  # noqa: BLE001 - ruamel's constructors raise whatever a value with a tag makes them
+        why = f"a value that is none ({type(error).__name__}: {str(error)[:LONGEST_VALUE]})"
+    raise TopologyError(file, [Problem(file, line, column, f"not YAML: {why}")])
 
 
 def write(document: Mapping[str, Any], head: Iterable[str], remarks: Mapping[Where, str]) -> str:
@@ -139,32 +177,65 @@ def _wrapped(text: str, indent: int) -> list[str]:
 
 
 def _check(document: CommentedMap, file: str, folder: Path) -> Cluster:
+    plain = _Plain(document)
+    if plain.strange is not None:
+        text = "a topology has mappings with words as keys, lists, text and numbers, and nothing within itself"
+        raise TopologyError(file, [_problem(document, file, plain.strange, text)])
     try:
-        cluster = Cluster.model_validate(_plain(document))
+        cluster = Cluster.model_validate(plain.value)
     except ValidationError as error:
         problems = [_problem(document, file, _without_unions(detail["loc"]), _say(detail)) for detail in error.errors()]
         raise TopologyError(file, sorted(problems, key=lambda p: (p.line, p.column))) from None
     found = [_problem(document, file, where, text) for where, text in inconsistencies(cluster)]
     if found:
         raise TopologyError(file, sorted(found, key=lambda p: (p.line, p.column)))
-    return cluster.with_nodes({name: _resolve(node, folder) for name, node in cluster.nodes.items()})
+    return cluster.with_nodes({name: _resolve(document, file, node, folder) for name, node in cluster.nodes.items()})
 
 
-def _plain(value: Any) -> Any:
-    """Turn ruamel's commented containers into plain ones: pydantic gets no object that carries positions."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+_STRANGE = object()
 
 
-def _resolve(node: Node, folder: Path) -> Node:
+class _Plain:
+    """Turns ruamel's commented containers into plain ones: pydantic gets no object that carries positions.
+
+    ``strange`` is the first place that has something else than a topology has; nothing more is read then. An alias
+    makes the value of another place one of this place too: a few lines can say billions of values, or one without end.
+    """
+
+    def __init__(self, document: CommentedMap) -> None:
+        self.strange: Where | None = None
+        self._left = MOST_VALUES
+        self.value = self._of(document, ())
+
+    def _of(self, value: Any, where: Where) -> Any:
+        self._left -= 1
+        if self.strange is not None:
+            return None
+        if isinstance(value, CommentedMap) and all(isinstance(key, str | int) for key in value):
+            made: Any = {key: self._of(item, (*where, key)) for key, item in value.items()}
+        elif isinstance(value, CommentedSeq):
+            made = [self._of(item, (*where, at)) for at, item in enumerate(value)]
+        else:
+            made = value if value is None or isinstance(value, str | int | float) else _STRANGE
+        if made is _STRANGE or self._left < 0 or len(where) > DEEPEST:
+            self.strange = self.strange or where
+        return made
+
+
+def _resolve(document: CommentedMap, file: str, node: Node, folder: Path) -> Node:
     if node.ssh is None:
         return node
-    paths = {
-        field: folder / path.expanduser()
-        for field in ("key", "known_hosts", "config")
-        if (path := getattr(node.ssh, field)) is not None
-    }
+    paths = {}
+    for field in ("key", "known_hosts", "config"):
+        path: Path | None = getattr(node.ssh, field)
+        try:
+            if path is not None:
+                paths[field] = folder / path.expanduser()
+        except RuntimeError as error:
+            # Source: pathlib, Path.expanduser: "~name" of a user that is not there.
+            raise TopologyError(
+                file, [_problem(document, file, ("nodes", node.name, "ssh", field), f"{path}: {error}")]
+            ) from error
     return node.model_copy(update={"ssh": node.ssh.model_copy(update=paths)})
 
 
@@ -182,9 +253,9 @@ def _say(detail: Any) -> str:
         case "missing":
             return f"{name!r} is missing"
         case "string_pattern_mismatch":
-            return f"{detail['input']!r} does not have the form {detail['ctx']['pattern']}"
+            return f"{repr(detail['input'])[:LONGEST_VALUE]} does not have the form {detail['ctx']['pattern']}"
         case _:
-            return f"{name}: {detail['msg']} (got {detail['input']!r})"
+            return f"{name}: {detail['msg']} (got {repr(detail['input'])[:LONGEST_VALUE]})"
 
 
 def _fields(where: Where) -> list[str]:
@@ -208,11 +279,11 @@ def _problem(document: CommentedMap, file: str, where: Where, text: str) -> Prob
     line, column = 0, 0
     for part in where:
         if isinstance(node, CommentedMap) and part in node:
-            line, column = node.lc.key(part)
-            if not isinstance(node[part], CommentedMap | CommentedSeq):
-                line, column = node.lc.value(part)
+            # What came in by a merge key has no place of its own.
+            place = (node.lc.data or {}).get(part, (line, column, line, column))
+            line, column = place[:2] if isinstance(node[part], CommentedMap | CommentedSeq) else place[2:4]
         elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-            line, column = node.lc.item(part)
+            line, column = (node.lc.data or {}).get(part, (line, column))[:2]
         else:
             break
         node = node[part]

@@ -6,12 +6,11 @@ import json
 import shlex
 from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import Any
 
 from lvsbench.cluster import Cluster, Role
 from lvsbench.errors import NodeError
-from lvsbench.examine.capture import heard
-from lvsbench.examine.view import Answer, Exam, ProbedArp
+from lvsbench.examine import answers
+from lvsbench.examine.view import Exam, ProbedArp
 from lvsbench.shell import Result, Shells
 
 ROUNDS = 3
@@ -57,12 +56,10 @@ def probe(cluster: Cluster, shells: Shells, exams: Mapping[str, Exam]) -> Probed
     if result.status != 0:
         return failed(_words(result, client.interpreter))
     try:
-        said = json.loads(result.stdout)
-        answers = tuple(_answer(row) for row in said["answers"])
-        others = tuple(heard(row) for row in said["heard"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = answers.read(answers.OF_ARP, result.stdout)
+    except ValueError as error:
         return failed(f"{client.name}: the ARP probe answers nonsense ({error}): {result.stdout[:200]!r}")
-    return ProbedArp(client.name, interface, ROUNDS, targets, answers, others)
+    return ProbedArp(client.name, interface, ROUNDS, targets, said.answers, said.heard)
 
 
 def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[IPv4Address]:
@@ -78,11 +75,6 @@ def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[IPv4Address]:
         for node in cluster.having(role):
             found += [link.address for link in node.links.values() if link.segment == segment]
     return [address for address in dict.fromkeys(found) if address in network]
-
-
-def _answer(row: Mapping[str, Any]) -> Answer:
-    target, maker = IPv4Address(row["target"]), str(row.get("maker", ""))[:60]
-    return Answer(target, int(row["round"]), str(row["mac"]), float(row["elapsed_s"]), maker)
 
 
 def _words(result: Result, interpreter: str) -> str:

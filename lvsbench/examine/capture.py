@@ -15,16 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from lvsbench.cluster import Cluster, Node, Role
 from lvsbench.errors import CommandFailed, NodeLost
-from lvsbench.examine.view import Heard, Icmp, Packet
+from lvsbench.examine import answers
+from lvsbench.examine.view import Heard, Packet
 from lvsbench.shell import LocalShell, Process, Shell, Shells, in_parallel, until_closed
 
 START_S = 6.0
@@ -216,38 +216,17 @@ def decode(captures: Captures, folder: Path | None, prefix: str = "") -> Seen:
     result = LocalShell("controller").run(command, stdin=json.dumps({"captures": asked}), timeout_s=LONGEST_S)
     result.check("the captures cannot be read", "It needs scapy, which lvsbench depends on.")
     try:
-        found = json.loads(result.stdout)
+        found = answers.read(answers.OF_CAPTURES, result.stdout)
     except ValueError as error:
-        raise CommandFailed("controller", "no JSON", command=command, answer=result.stdout[:500]) from error
+        raise CommandFailed(
+            "controller", f"captures read as nonsense: {error}", command=command, answer=result.stdout[:500]
+        ) from error
     arp: dict[str, list[Heard]] = {}
-    for row in found["arp"]:
-        arp.setdefault(row["node"], []).append(heard(row))
-    packets = tuple(_packet(row) for row in found["packets"])
-    blind = {**found["problems"], **captures.blind}
-    return Seen(packets, {node: tuple(each) for node, each in arp.items()}, blind)
-
-
-def heard(row: Mapping[str, Any]) -> Heard:
-    """Make an ARP frame of what a probe says about it."""
-    addresses = {name: IPv4Address(row[name]) for name in ("sender", "target")}
-    return Heard(row["operation"], row["sender_mac"], time_s=row["time_s"], **addresses)
-
-
-_ADDRESSES = ("source", "destination", "outer_source", "outer_destination")
-_NAMES = tuple(each.name for each in fields(Packet))
-
-
-def _packet(row: Mapping[str, Any]) -> Packet:
-    values = {name: row[name] for name in _NAMES}
-    values |= {name: _address(row[name]) for name in _ADDRESSES}
-    error = row["icmp"]
-    if error is not None:
-        values["icmp"] = Icmp(**{**error, **{name: IPv4Address(error[name]) for name in ("sender", "receiver")}})
-    return Packet(**values)
-
-
-def _address(text: str | None) -> IPv4Address | None:
-    return None if text is None else IPv4Address(text)
+    for each in found.arp:
+        arp.setdefault(each.node, []).append(
+            Heard(each.operation, each.sender_mac, each.sender, each.target, each.time_s)
+        )
+    return Seen(found.packets, {node: tuple(each) for node, each in arp.items()}, {**found.problems, **captures.blind})
 
 
 def interest(cluster: Cluster, tcp_ports: Iterable[int], udp_ports: Iterable[int] = ()) -> Interest:

@@ -10,10 +10,11 @@ from ipaddress import IPv4Address
 from math import gcd
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from lvsbench.cluster import Cluster, Node, Role
 from lvsbench.errors import CommandFailed, NodeError
+from lvsbench.examine import answers
+from lvsbench.examine.answers import Outcome
 from lvsbench.examine.capture import capturing, decode, interest
 from lvsbench.examine.hops import placed
 from lvsbench.examine.view import Exam, Flow, Packet, ProbedPath
@@ -29,9 +30,6 @@ ROUNDS = 4
 MOST_REQUESTS = 200
 TUNNELS = frozenset(("ipip", "gre"))
 STRAYS = 500
-LONGEST_NAME = 100
-"""Characters that are kept of a server's name for itself."""
-OUTCOMES = frozenset(("ok", "refused", "timeout", "reset", "unreachable", "early-close", "status"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,31 +246,27 @@ def _send(shells: Shells, cluster: Cluster, asked: Sequence[Request], timeout_s:
         f"lvsbench must be installed on {client.name} for {client.interpreter}; see docs/nodes.md#client",
     )
     try:
-        answers = json.loads(result.stdout)["answers"]
-        return [_flow(cluster, each, answer) for each, answer in zip(asked, answers, strict=True)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = answers.read(answers.OF_PATH, result.stdout).answers
+        return [_flow(cluster, each, outcome) for each, outcome in zip(asked, said, strict=True)]
+    except ValueError as error:
         raise CommandFailed(
             client.name, f"the path probe answers nonsense: {error}", command=command, answer=result.stdout[:500]
         ) from error
 
 
-def _flow(cluster: Cluster, request: Request, answer: Mapping[str, Any]) -> Flow:
-    if answer["outcome"] not in OUTCOMES:
-        raise ValueError(f"no outcome {answer['outcome']!r}")
-    served_by = None if answer["served_by"] is None else str(answer["served_by"])[:LONGEST_NAME]
-    source = str(answer["source"])
+def _flow(cluster: Cluster, request: Request, outcome: Outcome) -> Flow:
     return Flow(
         vip=request.vip,
         port=request.port,
         # A connection that came to no route has no address of its own.
-        client=cluster.client.address if source in ("", "0.0.0.0") else IPv4Address(source),  # noqa: S104
-        source_port=int(answer["source_port"]),
+        client=cluster.client.address if outcome.source in ("", "0.0.0.0") else IPv4Address(outcome.source),  # noqa: S104
+        source_port=outcome.source_port,
         kind=request.kind,
-        outcome=answer["outcome"],
-        error=str(answer["error"]),
+        outcome=outcome.outcome,
+        error=outcome.error,
         server=None,
-        served_by=served_by,
-        elapsed_s=float(answer["elapsed_s"]),
+        served_by=outcome.served_by,
+        elapsed_s=outcome.elapsed_s,
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from typing import Annotated
+
+from pydantic import Field
 
 from lvsbench.cluster import Cluster, Mode, Node, Role
 from lvsbench.facts import State
@@ -16,6 +19,12 @@ from lvsbench.facts.neighbours import Neighbour
 from lvsbench.facts.sockets import Connected, Socket
 from lvsbench.facts.tunnels import Tunnels
 from lvsbench.facts.ways import Ask, Way
+
+Number = Annotated[int, Field(ge=0, lt=1 << 32)]
+Port = Annotated[int, Field(ge=0, lt=1 << 16)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Mac = Annotated[str, Field(pattern=r"^([0-9a-f]{2}(:[0-9a-f]{2}){5})?$")]
+"""What the programs of ``lvsbench.probes`` may say where these types stand: :mod:`lvsbench.examine.answers`."""
 
 # ------------------------------------------------------------------------------------------------------ facts of a node
 
@@ -64,9 +73,9 @@ class Answer:
     """One ARP reply to one of our who-has. ``elapsed_s`` since the request was sent; ``maker`` of the card, or ""."""
 
     target: IPv4Address
-    round: int
-    mac: str
-    elapsed_s: float
+    round: Number
+    mac: Mac
+    elapsed_s: Finite
     maker: str = ""
 
 
@@ -74,11 +83,11 @@ class Answer:
 class Heard:
     """An ARP frame that somebody sent by himself meanwhile. ``operation``: 1 request, 2 reply."""
 
-    operation: int
-    sender_mac: str
+    operation: Number
+    sender_mac: Mac
     sender: IPv4Address
     target: IPv4Address
-    time_s: float
+    time_s: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +118,9 @@ class Icmp:
 
     sender: IPv4Address
     receiver: IPv4Address
-    type: int
-    code: int
-    mtu: int | None = None
+    type: Number
+    code: Number
+    mtu: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +133,23 @@ class Packet:
 
     node: str
     interface: str
-    time_s: float
-    source_mac: str
-    destination_mac: str
+    time_s: Finite
+    source_mac: Mac
+    destination_mac: Mac
     source: IPv4Address
     destination: IPv4Address
     protocol: str
-    source_port: int
-    destination_port: int
-    ttl: int
-    length: int
+    source_port: Port
+    destination_port: Port
+    ttl: Number
+    length: Number
     flags: str = ""
-    payload_bytes: int = 0
+    payload_bytes: Number = 0
     dont_fragment: bool = False
     encapsulation: str | None = None
     outer_source: IPv4Address | None = None
     outer_destination: IPv4Address | None = None
-    outer_ttl: int | None = None
+    outer_ttl: Number | None = None
     icmp: Icmp | None = None
 
 

@@ -81,10 +81,10 @@ def parse_list(text: str, tool: str) -> tuple[Chain, ...]:
             name = head[1]
             drafts[name] = _Draft(head[2] or "-", whole(head[3]) if head[3] else None)
     for line in text.splitlines():
-        if line.startswith("Chain ") or not line.strip():
-            name = line.split()[1] if line.strip() else name
-            continue
         with understanding(line):
+            if line.startswith("Chain ") or not line.strip():
+                name = line.split()[1] if line.strip() else name
+                continue
             number, _, rest = line.strip().partition(" ")
             if not number.isdigit():
                 raise Garbage(line, "not a rule")

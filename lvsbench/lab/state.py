@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pydantic import BaseModel, ConfigDict
+
 from lvsbench.cluster import Cluster, Node
 from lvsbench.errors import LabError
 from lvsbench.lab import folders
 from lvsbench.lab.cpus import CpuPlan
 
+LONGEST_ANSWER = 2000
 STATE = "state.json"
 """In the run folder while the lab's nodes are up."""
 
@@ -65,23 +68,45 @@ class Running:
             LabError: there is none: nothing runs, or what does has not booted yet.
         """
         try:
-            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            state = _State.model_validate_json((folder / STATE).read_bytes())
+        except OSError as error:
             raise LabError("no lab runs here", answer=str(error), advice="Boot one: lvsbench lab up") from error
-        cluster = Cluster.model_validate(state["cluster"])
+        except ValueError as error:
+            raise LabError(
+                f"{folder / STATE}: not the state of a lab",
+                answer=str(error)[:LONGEST_ANSWER],
+                advice="Boot a new one: lvsbench lab down, then lvsbench lab up",
+            ) from error
+        cluster = state.cluster
         nodes = {
             name: cluster.nodes[name].model_copy(update={"process": process})
-            for name, process in state["processes"].items()
+            for name, process in state.processes.items()
+            if name in cluster.nodes
         }
         return cls(
-            state["name"],
+            state.name,
             cluster.with_nodes(nodes),
-            CpuPlan({name: tuple(cpus) for name, cpus in state["cpus"].items()}),
-            state["packages"],
-            state["boot_s"],
-            state["began_s"],
-            state["lost"],
+            CpuPlan(state.cpus),
+            state.packages,
+            state.boot_s,
+            state.began_s,
+            state.lost,
         )
+
+
+class _State(BaseModel):
+    """What :meth:`Running.save` writes."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    name: str
+    cluster: Cluster
+    processes: dict[str, int]
+    cpus: dict[str, tuple[int, ...]]
+    packages: dict[str, str]
+    boot_s: float
+    began_s: float
+    lost: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,10 @@ class Agent:
                     self._node, "no load", command=self._command, answer=event.message, advice=event.advice
                 )
             elif isinstance(event, Finished):
-                samples = join(chunks, event.servers, event.begin_s, event.end_s)
+                try:
+                    samples = join(chunks, event.servers, event.begin_s, event.end_s)
+                except ValueError as error:
+                    raise self._lost("the load agent sent damaged samples", str(error)) from error
                 if len(samples) != event.requests:
                     raise self._lost(f"the load agent sent {len(samples)} of {event.requests} samples")
                 return samples, event

@@ -46,12 +46,17 @@ def unpack(data: str, count: int) -> tuple[NDArray[Any], ...]:
     """
     import numpy as np
 
+    kinds = [np.dtype(kind) for _, kind in _COLUMNS]
+    wanted = count * sum(kind.itemsize for kind in kinds)
+    if not 0 <= count <= CHUNK:
+        raise ValueError(f"a chunk of {count} samples, of {CHUNK} at most")
+    stream = zlib.decompressobj()
     try:
-        raw = zlib.decompress(base64.b64decode(data, validate=True))
+        # No more than what there should be: a few bytes may unpack to gigabytes.
+        raw = stream.decompress(base64.b64decode(data, validate=True), wanted + 1)
     except zlib.error as error:
         raise ValueError(f"a chunk of samples is damaged: {error}") from error
-    kinds = [np.dtype(kind) for _, kind in _COLUMNS]
-    if len(raw) != count * sum(kind.itemsize for kind in kinds):
+    if len(raw) != wanted or not stream.eof:
         raise ValueError(f"a chunk of samples holds {len(raw)} bytes, not those of {count} samples")
     columns, offset = [], 0
     for kind in kinds:
@@ -62,12 +67,18 @@ def unpack(data: str, count: int) -> tuple[NDArray[Any], ...]:
 
 
 def join(chunks: Iterable[tuple[NDArray[Any], ...]], servers: tuple[str, ...], begin_s: float, end_s: float) -> Samples:
-    """Return the chunks of a trial, in order, as its samples."""
+    """Return the chunks of a trial, in order, as its samples.
+
+    Raises:
+        ValueError: a sample is of a server, or an error, that has no name, or waited longer than it took.
+    """
     import numpy as np
 
     from lvsbench.results import Samples
 
     empty = tuple(np.empty(0, kind) for _, kind in _COLUMNS)
     start_us, latency_us, queued_us, server, error = (np.concatenate(c) for c in zip(empty, *chunks, strict=True))
+    if len(error) and (server.max() >= len(servers) or error.max() >= len(ERRORS) or (queued_us > latency_us).any()):
+        raise ValueError(f"samples that cannot be: {len(servers)} servers, {len(ERRORS)} kinds of errors")
     window_us = (round(begin_s * 1e6), round(end_s * 1e6))
     return Samples(start_us, latency_us, server, error, servers, ERRORS, window_us, queued_us)

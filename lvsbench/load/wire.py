@@ -8,7 +8,6 @@ or ``failed`` at any time, after which nothing follows.
 from __future__ import annotations
 
 import json
-import math
 import re
 import types
 import typing
@@ -28,6 +27,12 @@ ARRIVALS: tuple[Arrivals, ...] = ("constant", "poisson")
 LONGEST_S = 3600.0
 """The longest trial, warm-up included: the agent keeps every request of it in memory."""
 MOST_USERS = 20_000
+MOST_CPUS = 8192
+"""Source: arch/x86/Kconfig, NR_CPUS."""
+LARGEST = 1e18
+"""No number that is said is as large: the most are microseconds and seconds since the epoch."""
+LONGEST_VALUE = 200
+"""Characters of a wrong value that an error quotes."""
 MOST_RATE = 1e6
 REST_US_PER_USER = 60
 """How long an agent should rest between two looks, for each user, where it shares its CPU with real servers.
@@ -118,7 +123,7 @@ class LoadSpec:
             ("timeout_s", f"{self.timeout_s:g} is not in 0.01-600", 0.01 <= self.timeout_s <= 600),
             ("served_by", f"{self.served_by!r} is no name of a header", _TOKEN.fullmatch(self.served_by) is not None),
             ("rest_us", f"{self.rest_us} is not in 0-{MOST_REST_US}", 0 <= self.rest_us <= MOST_REST_US),
-            ("cpus", "names no CPU, or a negative one", cpus is None or (len(cpus) > 0 and min(cpus) >= 0)),
+            ("cpus", "names no CPU, or one that cannot be", cpus is None or _are_cpus(cpus)),
             *(
                 ("source_addresses", f"{text!r} is no IPv4 address", _is_address(text))
                 for text in self.source_addresses
@@ -142,7 +147,7 @@ class LoadSpec:
             UsageError: no JSON, a field missing, unknown or of the wrong type, or values that make no sense.
         """
         try:
-            return _build(cls, json.loads(line))
+            return _build(cls, _loads(line))
         except ValueError as error:
             raise UsageError("the load is not described as lvsbench does it", answer=str(error)) from error
 
@@ -271,6 +276,10 @@ class Finished:
     ephemeral_ports: int | None
     locust: LocustSummary
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin_s < self.end_s or self.requests < 0:
+            raise ValueError(f"Finished: a window of {self.begin_s} to {self.end_s} s, {self.requests} requests")
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
@@ -296,7 +305,7 @@ def parse(line: str) -> Event:
     Raises:
         ValueError: it is no event.
     """
-    content = json.loads(line)
+    content = _loads(line)
     if not isinstance(content, dict) or str(content.get("event")) not in _EVENTS:
         raise ValueError(f"no event of the load agent: {line[:200]!r}")
     kind = _EVENTS[content.pop("event")]
@@ -310,6 +319,13 @@ def _dump(content: dict[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
+def _loads(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def _types(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {each.name: hints[each.name] for each in fields(kind)}
@@ -318,11 +334,11 @@ def _types(kind: Any) -> dict[str, Any]:
 def _build(kind: type[T], content: object) -> T:
     """Make a dataclass of parsed JSON. Raises ValueError, with the field's name, for what does not fit its types."""
     if not isinstance(content, dict):
-        raise ValueError(f"{kind.__name__}: not an object: {content!r}")
+        raise ValueError(f"{kind.__name__}: not an object: {repr(content)[:LONGEST_VALUE]}")
     known = _types(kind)
     unknown = sorted(content.keys() - known.keys())
     if unknown:
-        raise ValueError(f"{kind.__name__}: unknown: {', '.join(unknown)}")
+        raise ValueError(f"{kind.__name__}: unknown: {', '.join(unknown)[:LONGEST_VALUE]}")
     values = {name: _fit(f"{kind.__name__}.{name}", known[name], value) for name, value in content.items()}
     try:
         return kind(**values)
@@ -346,16 +362,23 @@ def _fit(where: str, wanted: Any, value: Any) -> Any:
         if hasattr(wanted, "__dataclass_fields__"):
             return _build(wanted, value)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if wanted is float and number and math.isfinite(value):
+        # Not a number is not smaller either.
+        if number and not abs(value) < LARGEST:
+            raise ValueError(f"{where}: a number that is too large")
+        if wanted is float and number:
             return float(value)
         if wanted is not float and type(value) is wanted:
             return value
-    raise ValueError(f"{where}: {value!r} is not of type {getattr(wanted, '__name__', wanted)}")
+    raise ValueError(f"{where}: {repr(value)[:LONGEST_VALUE]} is not of type {getattr(wanted, '__name__', wanted)}")
 
 
 def _is_target(text: str) -> bool:
     address, _, port = text.partition(":")
-    return _is_address(address) and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+    return _is_address(address) and port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535
+
+
+def _are_cpus(numbers: tuple[int, ...]) -> bool:
+    return len(numbers) > 0 and 0 <= min(numbers) <= max(numbers) < MOST_CPUS
 
 
 def _is_address(text: str) -> bool:

@@ -60,6 +60,9 @@ def probe(spec: dict[str, Any]) -> dict[str, Any]:
     heard: list[dict[str, Any]] = []
     for frame in frames:
         arp = frame[ARP]
+        # Any host of the segment may send anything: only Ethernet and IPv4 have the addresses that are asked about.
+        if (arp.ptype, arp.plen, arp.hwlen) != (0x0800, 4, 6):
+            continue
         if arp.op == IS_AT and arp.psrc in targets and arp.pdst == sender and arp.hwsrc.lower() != mac:
             answers.append(_answer(arp, float(frame.time), sent))
         elif arp.hwsrc.lower() != mac:

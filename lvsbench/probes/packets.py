@@ -95,7 +95,7 @@ def describe(frame: bytes, bare: bool) -> dict[str, Any] | None:
 def hear(frame: bytes) -> dict[str, Any] | None:
     """Return an ARP frame for IPv4 as a mapping, keys as the attributes of ``lvsbench.examine.Heard``; else None."""
     arp = Ether(frame).payload
-    if not isinstance(arp, ARP) or arp.ptype != 0x0800:
+    if not isinstance(arp, ARP) or (arp.ptype, arp.plen, arp.hwlen) != (0x0800, 4, 6):
         return None
     return {"operation": int(arp.op), "sender_mac": arp.hwsrc.lower(), "sender": arp.psrc, "target": arp.pdst}
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from lvsbench.errors import ResultsError
+from lvsbench.results.folder import LONGEST_ANSWER, parsed
 
 BOOTS = "boots.json"
 SCHEMA = 1
@@ -60,10 +61,12 @@ class Boots(BaseModel):
         """
         path = out / BOOTS
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate(parsed(path.read_bytes()))
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise ResultsError(
-                f"{path}: not the spread between boots", answer=str(error), advice="Measure it again, or remove it"
+                f"{path}: not the spread between boots",
+                answer=str(error)[:LONGEST_ANSWER],
+                advice="Measure it again, or remove it",
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lvsbench.errors import ResultsError
 from lvsbench.results.samples import Samples
@@ -50,10 +51,74 @@ CPUS = ("trial", "node", "t_s", "cpu", "busy_s", "softirq_s", "steal_s")
 """Columns of ``cpus.csv``, which runs on real hosts have: each CPU's own, as counters that only grow, in seconds."""
 
 
+LONGEST_NUMBER = 18
+"""Digits of a whole number."""
+
+
 def new_run_id(topology: str, modes: Iterable[str]) -> str:
     """Return a name that sorts by time and says what was run: ``20261123-050712-lab-nat-dr-tun-3f``."""
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return f"{now}-{topology}-{'-'.join(modes)}-{secrets.token_hex(1)}"
+
+
+class _Schema(BaseModel):
+    """The part of ``run.json`` that every version of lvsbench can read."""
+
+    schema_: int = Field(alias="schema", ge=0)
+
+
+class _Fix(BaseModel):
+    """A command of ``findings.json``."""
+
+    node: str = ""
+    command: str
+
+
+class _Open(BaseModel):
+    """A root cause of ``findings.json``, as far as a report shows it. What else is said of it goes along."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str = ""
+    node: str = ""
+    claim: str = ""
+    fix: list[_Fix] = []
+    arms: list[str] = []
+
+
+class _Findings(BaseModel):
+    """``findings.json``."""
+
+    causes: list[_Open]
+
+
+LONGEST_ANSWER = 2000
+"""Characters of what is wrong with a file that are told: every value of a long one may be."""
+
+
+def parsed(text: bytes) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        ValueError: it says nothing, or numbers that lvsbench writes into no file: NaN, infinite, of more than 63 bits.
+    """
+    try:
+        return json.loads(text, parse_constant=_refused, parse_float=_finite, parse_int=_short)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _refused(digits: str) -> Any:
+    raise ValueError(f"{digits[:40]} is no number of lvsbench")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else float(_refused(digits))
+
+
+def _short(digits: str) -> int:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else int(_refused(digits))
 
 
 class RunFolder:
@@ -142,15 +207,15 @@ class RunFolder:
         """
         path = self.path / "run.json"
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_bytes()
         except OSError as error:
             raise ResultsError(
                 f"{self.path}: not the folder of a run", answer=str(error), advice="Name a folder that has a run.json"
             ) from error
         try:
-            stored = json.loads(text)
-            schema = int(stored["schema"])
-        except (ValueError, KeyError, TypeError) as error:
+            stored = parsed(text)
+            schema = _Schema.model_validate(stored).schema_
+        except ValueError as error:
             raise ResultsError(
                 f"{path}: half-written or damaged: not JSON of a run",
                 answer=str(error),
@@ -164,16 +229,15 @@ class RunFolder:
         try:
             return Run.model_validate(stored)
         except ValidationError as error:
-            raise ResultsError(f"{path}: damaged", answer=str(error)) from error
+            raise ResultsError(f"{path}: damaged", answer=str(error)[:LONGEST_ANSWER]) from error
 
     def findings(self) -> list[dict[str, Any]]:
         """Read the root causes of ``findings.json``; none where no look before the load wrote one."""
-        path = self.path / FINDINGS
         try:
-            causes = json.loads(path.read_text(encoding="utf-8"))["causes"]
-            return [{"code": "", "node": "", "claim": "", "fix": [], "arms": [], **cause} for cause in causes]
-        except (OSError, ValueError, KeyError, TypeError):
+            stored = _Findings.model_validate(parsed((self.path / FINDINGS).read_bytes()))
+        except (OSError, ValueError):
             return []  # the numbers do not depend on it
+        return [cause.model_dump() for cause in stored.causes]
 
     def samples(self, trial: Trial) -> Samples:
         """Read the samples of a trial. Raises ResultsError."""

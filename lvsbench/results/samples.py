@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -12,6 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lvsbench.errors import ResultsError
+
+MOST = 50_000_000
+"""Samples in one file at most: ten times those of the longest trial (:mod:`lvsbench.load`), 1 GB in memory."""
+_COLUMNS: dict[str, type[np.unsignedinteger[Any]]] = {
+    "start_us": np.uint64, "latency_us": np.uint32, "queued_us": np.uint32, "server": np.uint8, "error": np.uint8,
+}  # fmt: skip
+_NAMES = ("servers", "errors")
 
 MIN_BEYOND = 10
 """A percentile p of n requests is told only where n (1 - p) is at least this."""
@@ -129,25 +137,65 @@ class Samples:
             ResultsError: the file is missing or is not such a file.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                begin, close = (int(edge) for edge in stored["window_us"])
-                return cls(
-                    stored["start_us"],
-                    stored["latency_us"],
-                    stored["server"],
-                    stored["error"],
-                    tuple(str(name) for name in stored["servers"]),
-                    tuple(str(kind) for kind in stored["errors"]),
-                    (begin, close),
-                    stored["queued_us"] if "queued_us" in stored else np.zeros_like(stored["latency_us"]),
-                )
+            return cls(**_columns(path))
         except FileNotFoundError as error:
             raise ResultsError(
                 f"{path}: missing", advice="The run's folder is not complete; was it copied whole?"
             ) from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as error:
             raise ResultsError(
                 f"{path}: half-written or damaged: not a file of samples",
                 answer=str(error),
                 advice="lvsbench writes it only as a whole; was it copied whole?",
             ) from error
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    """Read the arrays of an .npz file, after their headers were found to be those of samples.
+
+    What is in an archive says how large it is: nothing is unpacked that has another type, or another length than the
+    starts. Source: numpy.lib.format; zipfile unpacks no more than the size that the archive's directory says.
+    """
+    with zipfile.ZipFile(path) as archive:
+        headers = {
+            name: _header(archive, name)
+            for name in ("start_us", "latency_us", "server", "error", "queued_us", "window_us", *_NAMES)
+            if name != "queued_us" or "queued_us.npy" in archive.namelist()
+        }
+    (count, *rest), _ = headers["start_us"]
+    for name, (shape, dtype) in headers.items():
+        wanted = _COLUMNS.get(name)
+        if wanted is not None and (shape != (count,) or rest or count > MOST or dtype != wanted):
+            raise ValueError(f"{name}: {dtype} of shape {shape}")
+        if name in _NAMES and (dtype.kind != "U" or dtype.itemsize > 4 * 1024 or len(shape) != 1 or shape[0] > 256):
+            raise ValueError(f"{name}: {dtype} of shape {shape}")
+        if name == "window_us" and (shape != (2,) or dtype != np.uint64):
+            raise ValueError(f"{name}: {dtype} of shape {shape}")
+    with np.load(path, allow_pickle=False) as stored:
+        found: dict[str, Any] = {name: stored[name] for name in headers}
+    found |= {name: tuple(str(each) for each in found[name]) for name in _NAMES}
+    begin, close = (int(edge) for edge in found["window_us"])
+    found["window_us"] = (begin, close)
+    found.setdefault("queued_us", np.zeros_like(found["latency_us"]))
+    for column, names in (("server", "servers"), ("error", "errors")):
+        if count and int(found[column].max()) >= len(found[names]):
+            raise ValueError(f"{column}: no name {found[column].max()} among {len(found[names])}")
+    if (found["queued_us"] > found["latency_us"]).any() or begin >= close:
+        raise ValueError("queued for longer than the latency, or a window that ends before it begins")
+    return found
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type of an array as its header says, and see that the archive has so many bytes for it."""
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as file:
+        major, _ = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        # Python's own whole numbers: a product of huge ones does not wrap.
+        size = dtype.itemsize
+        for length in shape:
+            size *= int(length)
+        if dtype.hasobject or file.tell() + size != info.file_size:
+            raise ValueError(f"{name}: {dtype} of shape {shape} in {info.file_size} bytes")
+    return shape, dtype
