@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pandas as pd
 
 from lvsbench.cluster import Cluster, Mode
 from lvsbench.errors import ResultsError
-from lvsbench.results import CPUS, TIMESERIES, Run, RunFolder, Trial
+from lvsbench.results import CPUS, LONGEST_ANSWER, TIMESERIES, Run, RunFolder, Trial
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,12 +30,12 @@ def grown(t: Floats, counter: Floats, begin: float, end: float) -> float:
         end: its end.
 
     Returns:
-        NaN where the readings do not bracket the window (give or take one reading), or the counter went backwards: a
-        number that was mostly guessed is worse than none.
+        NaN where the readings do not bracket the window (give or take one reading), or the counter or the clock went backwards:
+        a number that was mostly guessed is worse than none.
     """
     known = np.isfinite(counter)
     t, counter = t[known], counter[known]
-    if len(t) < 2 or (np.diff(counter) < 0).any():
+    if len(t) < 2 or (np.diff(counter) < 0).any() or (np.diff(t) <= 0).any():
         return float("nan")
     step = float(np.diff(t).max())
     if t[0] > begin + step or t[-1] < end - step:
@@ -162,6 +163,32 @@ def readings(series: pd.DataFrame, run: Run) -> pd.DataFrame:
     return known[known["t_s"].notna() & known["mode"].notna() & (elapsed > 0)].reset_index(drop=True)
 
 
+def table(path: Path, columns: Sequence[str], least: int) -> pd.DataFrame:
+    """Read a time series; a last line that a killed run left unfinished is dropped, a missing file is empty.
+
+    Args:
+        path: the file.
+        columns: those that lvsbench writes; all numbers but ``node``, of which ``trial`` and ``cpu`` are whole.
+        least: how many of them, from the first on, every version has written.
+
+    Raises:
+        ResultsError: it is damaged.
+    """
+    raw = path.read_bytes() if path.exists() else b""
+    raw = raw[: raw.rfind(b"\n") + 1] or (",".join(columns) + "\n").encode()
+    types = dict.fromkeys(columns, "float64") | {"trial": "int64", "cpu": "int64", "node": "str"}
+    try:
+        found = pd.read_csv(io.BytesIO(raw), dtype=types, index_col=False, usecols=lambda name: name in types)
+    except (ValueError, OverflowError) as error:
+        raise ResultsError(f"{path}: not a time series", answer=str(error)[:LONGEST_ANSWER]) from error
+    missing = [name for name in columns[:least] if name not in found]
+    if missing:
+        raise ResultsError(f"{path}: not a time series", answer=f"no column {', '.join(missing)}")
+    if np.isinf(found.select_dtypes("float64").to_numpy()).any():
+        raise ResultsError(f"{path}: not a time series", answer="a number in it is infinite")
+    return found
+
+
 def cpus(folder: RunFolder, run: Run) -> pd.DataFrame:
     """Read what each CPU of each real host did in the windows, from ``cpus.csv``; no rows without it, as in the lab.
 
@@ -172,17 +199,7 @@ def cpus(folder: RunFolder, run: Run) -> pd.DataFrame:
     """
     columns = ("busy", "softirq", "steal")
     empty = pd.DataFrame(columns=["number", "mode", "point", "block", "node", "cpu", *columns])
-    path = folder.path / "cpus.csv"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    # A last line that a killed run left unfinished is dropped.
-    text = text[: text.rfind("\n") + 1]
-    if not text:
-        return empty
-    types = dict.fromkeys(CPUS, "float64") | {"trial": "int64", "cpu": "int64", "node": "str"}
-    try:
-        series = pd.read_csv(io.StringIO(text), dtype=types)
-    except ValueError as error:
-        raise ResultsError(f"{path}: not a time series", answer=str(error)) from error
+    series = table(folder.path / "cpus.csv", CPUS, len(CPUS))
     windows = {trial.number: trial.window_s for trial in run.trials}
     found = []
     for (trial, node, cpu), rows in series[series["trial"].isin(windows)].groupby(["trial", "node", "cpu"]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -86,15 +85,8 @@ def read(folder: RunFolder) -> Measured:
 
 
 def read_series(folder: RunFolder) -> pd.DataFrame:
-    """Read ``timeseries.csv``; a last line that a killed run left unfinished is dropped, a missing file is empty."""
-    path = folder.path / "timeseries.csv"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    text = text[: text.rfind("\n") + 1] or ",".join(TIMESERIES) + "\n"
-    types = dict.fromkeys(TIMESERIES, "float64") | {"trial": "int64", "node": "str"}
-    try:
-        return pd.read_csv(io.StringIO(text), dtype=types)
-    except ValueError as error:
-        raise ResultsError(f"{path}: not a time series", answer=str(error)) from error
+    """Read ``timeseries.csv``, as :func:`counters.table` does."""
+    return counters.table(folder.path / "timeseries.csv", TIMESERIES, TIMESERIES.index("cpu_wait_s"))
 
 
 # -------------------------------------------------------------------------------------------------------- samples

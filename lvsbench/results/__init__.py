@@ -8,7 +8,7 @@ Units: seconds in ``_s``, microseconds in ``_us``, bytes and packets as counted;
 """
 
 from lvsbench.results.boots import Boots, Spread
-from lvsbench.results.folder import CPUS, FINDINGS, TIMESERIES, RunFolder, find_run, new_run_id
+from lvsbench.results.folder import CPUS, FINDINGS, LONGEST_ANSWER, TIMESERIES, RunFolder, find_run, new_run_id
 from lvsbench.results.samples import MIN_BEYOND, Samples, quantile
 from lvsbench.results.types import (
     SCHEMA,
@@ -33,6 +33,7 @@ from lvsbench.results.types import (
 __all__ = [
     "CPUS",
     "FINDINGS",
+    "LONGEST_ANSWER",
     "MIN_BEYOND",
     "SCHEMA",
     "SHARES",

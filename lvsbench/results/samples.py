@@ -142,7 +142,16 @@ class Samples:
             raise ResultsError(
                 f"{path}: missing", advice="The run's folder is not complete; was it copied whole?"
             ) from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+            struct.error,
+            RuntimeError,
+        ) as error:
             raise ResultsError(
                 f"{path}: half-written or damaged: not a file of samples",
                 answer=str(error),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lvsbench.cluster import Mode
 
 SCHEMA = 2
 """2: errors and latency are of the same requests, and what has no end at the end of a trial is among them."""
@@ -339,7 +342,23 @@ class Run(_Stored):
             self.arms = [Arm(label=mode, mode=mode) for mode in self.asked.modes]
         for trial in self.trials:
             trial.arm = trial.arm or trial.mode
+        self._hangs_together()
         return self
+
+    def _hangs_together(self) -> None:
+        """Raise ValueError where a part names another that is not there."""
+        modes = {*self.asked.modes, *(arm.mode for arm in self.arms), *(trial.mode for trial in self.trials)}
+        if strange := sorted(modes - set(Mode)):
+            raise ValueError(f"no mode {strange[0]!r}")
+        labels = {arm.label for arm in self.arms}
+        for trial in self.trials:
+            begin, close = trial.window_s
+            if trial.arm not in labels:
+                raise ValueError(f"trial {trial.number}: no arm {trial.arm!r}")
+            if not 0 <= begin < close or Path(trial.samples).name != trial.samples:
+                raise ValueError(f"trial {trial.number}: a window from {begin} to {close} s, samples {trial.samples!r}")
+        if len({trial.number for trial in self.trials}) < len(self.trials):
+            raise ValueError("two trials of the same number")
 
     @property
     def modes(self) -> list[str]:
