@@ -14,6 +14,7 @@ The corpus is what nodes and lvsbench itself wrote: ``tests/facts/recorded``, ``
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import random
@@ -67,6 +68,7 @@ from lvsbench.load import wire
 from lvsbench.load.http import Failure, Heads, Servers
 from lvsbench.load.samples import pack, unpack
 from lvsbench.plan import Journal
+from lvsbench.plan.journal import SCHEMA
 from lvsbench.probes import packets
 from lvsbench.report import frames
 from lvsbench.results import Boots, RunFolder, Samples
@@ -139,16 +141,20 @@ def dumped(*values: Any) -> list[bytes]:
     return [json.dumps(value).encode() for value in values]
 
 
-def stored(name: str) -> list[bytes]:
-    """Return a file of the example runs, shortened."""
-    return dumped(*(few(json.loads(path.read_bytes())) for path in sorted((ROOT / "reports").glob(f"example*/{name}"))))
+def of_runs() -> list[bytes]:
+    """Return what the example runs were, shortened, with all of their arms."""
+    found = []
+    for path in sorted((ROOT / "reports").glob("example*/run.json")):
+        whole = json.loads(path.read_bytes())
+        found.append(few(whole) | {"arms": whole["arms"]})
+    return dumped(*found)
 
 
 def of_topologies() -> list[bytes]:
     """Return the shipped topologies without their comments, and one with everything that a topology can have."""
     texts = [re.sub(r"(?m)^\s*#.*\n", "", path.read_text()) for path in shipped().values()]
     words = (
-        "name: a\nsegments: {l: {network: 10.0.0.0/24, delay_ms: 1.5}}\nnodes:\n"
+        "name: a\nsegments: {l: {network: 10.0.0.0/24}}\nnodes:\n"
         "  d: {role: director, links: {e: {segment: l, address: 10.0.0.1, mac: '02:00:00:00:00:01'}}, ssh: &s {host: h,"
         " port: 22, user: u, key: ~/k, known_hosts: k, jump: j, sudo: yes}}\n"
         "  r: {role: real-server, links: {e: {segment: l, address: 10.0.0.2}}, gateway: 10.0.0.1, ssh: *s}\n"
@@ -205,7 +211,7 @@ IPTABLES = (
     b"[0:0] -A X -m conntrack --ctstate NEW,INVALID -m mark --mark 0x1/0xff -m iprange --src-range 10.0.0.1-10.0.0.9"
     b" -m length --length 1:2 -m mac --mac-source 02:00:00:00:00:01 -j MARK --set-xmark 0x1/0xff\n"
     b"[0:0] -A X -p icmp -m icmp --icmp-type 3/4 -m addrtype --dst-type LOCAL -f -j REJECT\nCOMMIT\n"
-    b"\n=== arptables-legacy\nChain INPUT (policy ACCEPT 0 packets, 0 bytes)\nnum pkts\n"
+    b"\n=== arptables-legacy\nChain INPUT (policy ACCEPT 0 packets, 0 bytes)\n"
     b"1 -d 10.0.0.1 -i eth0 -j DROP , pcnt=3 bcnt=4\n"
     b"2 -o * -j mangle -s 10.0.0.1 --mangle-ip-s 10.0.0.2 , pcnt=1 -- bcnt=0\n"
 )
@@ -213,12 +219,11 @@ IPTABLES = (
 
 def of_firewalls() -> list[bytes]:
     """Return firewalls of lab nodes and a made-up one that has more of the languages."""
-    nft = (
-        b"\n=== nft-json\n"
-        + json.dumps(NFT).encode()
-        + b"\n\n=== nft-text\ntable ip t {\nchain i {\ndrop # handle 2\n}\n}\n"
-    )
-    return [nft, nft, IPTABLES, IPTABLES, nft + IPTABLES, *recorded("firewall")]
+    listed = b"\n\n=== nft-text\ntable ip t {\nchain i {\ndrop # handle 2\n}\n}\n"
+    nft = b"\n=== nft-json\n" + json.dumps(NFT).encode() + listed
+    folder = ROOT / "tests" / "facts" / "recorded"
+    real = [path.read_bytes().partition(b"# ---\n")[2] for path in folder.glob("*-firewall.txt")]
+    return [nft, nft, IPTABLES, IPTABLES, nft + IPTABLES, *real]
 
 
 def of_events() -> list[bytes]:
@@ -238,6 +243,11 @@ def of_spec() -> list[bytes]:
     """Return what an agent is told."""
     spec = wire.LoadSpec(targets=("10.0.0.1:80",), rate=5.5, cpus=(0, 1), source_addresses=("10.0.0.2",), body_bytes=4)
     return [spec.to_json().encode()]
+
+
+def of_chunks() -> list[bytes]:
+    """Return a chunk of two samples as the load agent sends it."""
+    return [pack([1, 2], [3, 4], [0, 0], [1, 1], [0, 0]).encode()]
 
 
 def of_samples() -> list[bytes]:
@@ -278,18 +288,22 @@ def of_journal() -> list[bytes]:
     for node in ("director", "rs1"):
         texts = {name: (folder / f"{node}-{name}.txt").read_text().partition("# ---\n")[2] for name in names}
         before[node] = texts | {"sysctls": "net/ipv4/ip_forward:0\n", "modules": "", "depends ip_vs": ""}
-    change = {"node": "rs1", "what": "w", "before": "0", "after": "1", "reason": "r", "do": ["x"], "undo": ["y"]}
-    head = {"record": "begin", "schema": 1, "time": "t", "run_id": "r", "version": "0", "mode": "nat"}
-    batch = {
-        "record": "batch",
-        "time": "t",
-        "step": 1,
-        "node": "rs1",
-        "changes": [{**change, "loads": [], "act": False}],
-    }
-    ends = [{"record": each, "time": "t", "step": 1, "node": "rs1"} for each in ("done", "undone")]
-    records = [head | {"cluster": cluster, "before": before}, batch, *ends, {"record": "restored", "time": "t"}]
-    return [b"".join(line + b"\n" for line in dumped(*records))]
+    change: dict[str, Any] = {"node": "rs1", "what": "w", "before": "0", "after": "1", "reason": "r"}
+    change |= {"do": ["x"], "undo": ["y"], "loads": [], "act": False}
+    records: list[dict[str, Any]] = [
+        {"record": "begin", "schema": SCHEMA, "run_id": "r", "version": "0", "host": "h", "pid": 1, "held": True}
+        | {"cluster": cluster, "before": before},
+        {"record": "set-up", "mode": "nat", "fault": "", "before": {}},
+        {"record": "batch", "step": 1, "node": "rs1", "changes": [change]},
+        *({"record": each, "step": 1, "node": "rs1"} for each in ("done", "undone")),
+        *({"record": each, "notes": []} for each in ("applied", "restored", "end")),
+    ]
+    text, last = b"", b""
+    for number, record in enumerate(records, 1):
+        checked = {"line": number, "sum": hashlib.sha256(last).hexdigest()[:16], "time": "t"}
+        last = json.dumps(record | checked).encode()
+        text += last + b"\n"
+    return [text]
 
 
 def of_lab() -> list[bytes]:
@@ -322,8 +336,7 @@ def of_text(read: Callable[[str], object]) -> Callable[[bytes], object]:
 def scratch() -> Path:
     """Return a folder in memory of this process alone, with a run's other files in it."""
     base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())  # noqa: S108
-    folder = Path(tempfile.mkdtemp(prefix="lvsbench-fuzz-", dir=base))
-    return folder
+    return Path(tempfile.mkdtemp(prefix="lvsbench-fuzz-", dir=base))
 
 
 def of_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
@@ -341,7 +354,6 @@ def of_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], obje
 def example() -> RunFolder:
     """Return a run of two trials with everything that a report needs."""
     run = few(json.loads((ROOT / "reports" / "example" / "run.json").read_bytes()), 4)
-    run["trials"], run["order"] = run["trials"][:4], run["order"][:1]
     folder = RunFolder(scratch() / "run")
     folder.path.mkdir(exist_ok=True)
     whole = (ROOT / "reports" / "example" / "timeseries.csv").read_text().splitlines()
@@ -400,7 +412,7 @@ def used_addresses(text: str) -> object:
 
 def used_table(text: str) -> object:
     """Read a table of IPVS, and use it."""
-    return [each.spec for service in ipvs.parse(text, text) for each in service.destinations]
+    return [each.spec for service in ipvs.parse(text) for each in service.destinations]
 
 
 def head(raw: bytes) -> object:
@@ -432,13 +444,14 @@ READERS = (
     Reader("ip neigh", partial(recorded, "neighbours"), of_text(neighbours.parse)),
     Reader("ip route get", partial(recorded, "ways"), of_text(lambda text: ways.parse(text, ASKS)), share=60),
     Reader("ip tunnels", partial(recorded, "tunnels"), of_text(tunnels.parse)),
-    Reader("sysctls", partial(recorded, "sysctls"), of_text(sysctls.parse)),
+    Reader("sysctls", lambda: [b"net/ipv4/ip_forward:1\n" + each for each in recorded("sysctls")], of_text(sysctls.parse)),
     Reader("modules", partial(recorded, "modules"), of_text(modules.parse)),
     Reader("modprobe", partial(recorded, "depends"), of_text(modules.parse_depends), share=60),
     Reader("names", partial(recorded, "names"), of_text(names.parse), share=60),
     Reader("session", lambda: [b"192.0.2.1 5 fe80::1%eth0 22\n"], of_text(session.parse), share=60),
     Reader("environment", lambda: [b"kernel\t6.1\ncpus\t2\nipvsadm\tv1.31\n"], of_text(environment.parse), share=60),
-    Reader("ipvsadm -S", partial(recorded, "ipvs", "thresholds"), of_text(used_table), share=60),
+    Reader("ipvsadm -S", partial(recorded, "ipvs"), of_text(used_table), share=60),
+    Reader("ipvsadm -L -x", partial(recorded, "thresholds"), of_text(lambda text: ipvs.parse("", text))),
     Reader("ipvsadm --stats", partial(recorded, "stats"), of_text(ipvs.parse_stats)),
     Reader("ipvsadm -L", partial(recorded, "table"), of_text(ipvs.parse_table)),
     Reader("ip_vs", partial(recorded, "table"), of_text(counters.parse_entries)),
@@ -463,14 +476,14 @@ READERS = (
     Reader("captures", of_captures, capture, (), share=0.5),
     Reader("load agent", of_events, of_text(wire.parse), WRONG, share=60),
     Reader("load", of_spec, of_text(wire.LoadSpec.from_json), OURS),
-    Reader("chunk", lambda: [pack([1, 2], [3, 4], [0, 0], [1, 1], [0, 0]).encode()], of_text(lambda t: unpack(t, 2)), WRONG),
+    Reader("chunk", of_chunks, of_text(lambda text: unpack(text, 2)), WRONG),
     Reader("response", lambda: [HEAD], head, (Failure,), share=60),
     Reader("topology", of_topologies, topology, OURS, share=0.6),
-    Reader("run.json", partial(stored, "run.json"), of_file("run.json", lambda p: RunFolder(p.parent).load()), OURS, 3),
+    Reader("run.json", of_runs, of_file("run.json", lambda p: RunFolder(p.parent).load()), OURS, 3),
     Reader("boots.json", lambda: [(ROOT / "reports" / "boots.json").read_bytes()[:3000]],
            of_file("boots.json", lambda p: Boots.load(p.parent)), OURS, 10),
-    Reader("findings.json", lambda: dumped(FINDINGS), of_file("findings.json", lambda p: RunFolder(p.parent).findings()),
-           (), 10),
+    Reader("findings.json", lambda: dumped(FINDINGS),
+           of_file("findings.json", lambda p: RunFolder(p.parent).findings()), (), 10),
     Reader("samples", of_samples, of_file("s.npz", Samples.load), OURS, 2),
     Reader("lab's state", of_lab, of_file("state.json", lambda p: Running.load(p.parent)), OURS, 5),
     Reader("journal", of_journal, of_file("journal.jsonl", Journal.load), OURS, 2),

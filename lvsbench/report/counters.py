@@ -30,8 +30,8 @@ def grown(t: Floats, counter: Floats, begin: float, end: float) -> float:
         end: its end.
 
     Returns:
-        NaN where the readings do not bracket the window (give or take one reading), or the counter or the clock went backwards:
-        a number that was mostly guessed is worse than none.
+        NaN where the readings do not bracket the window (give or take one reading), or the counter or the clock went
+        backwards: a number that was mostly guessed is worse than none.
     """
     known = np.isfinite(counter)
     t, counter = t[known], counter[known]
