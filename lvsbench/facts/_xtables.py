@@ -74,12 +74,12 @@ def parse_save(text: str, tool: str, family: str = "ip") -> tuple[Chain, ...]:
 def parse_list(text: str, tool: str) -> tuple[Chain, ...]:
     """Parse the output of ``arptables-legacy -L -n -v --line-numbers``: its save prints what nft has (measured)."""
     drafts: dict[str, _Draft] = {}
-    name = ""
     for line in text.splitlines():
         head = re.fullmatch(r"Chain (\S+) \((?:policy (\w+)(?: (\d+) packets.*)?|\d+ references)\)\s*", line)
-        if head:
-            name = head[1]
-            drafts[name] = _Draft(head[2] or "-", whole(head[3]) if head[3] else None)
+        with understanding(line):
+            if head:
+                drafts[head[1]] = _Draft(head[2] or "-", whole(head[3]) if head[3] else None)
+    name = ""
     for line in text.splitlines():
         with understanding(line):
             if line.startswith("Chain ") or not line.strip():
