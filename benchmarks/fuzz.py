@@ -14,6 +14,7 @@ The corpus is what nodes and lvsbench itself wrote: ``tests/facts/recorded``, ``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -670,9 +671,21 @@ def too_slow(_signal: int, _frame: FrameType | None) -> None:
     raise Slow(f"more than {10 * LONGEST_S:g} s")
 
 
-def prepare() -> None:
-    """Set the limits of this process."""
-    signal.signal(signal.SIGVTALRM, too_slow)
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Let no input go on for ever for the time of a ``with`` block, and clear away what readers found in files."""
+    before = signal.signal(signal.SIGVTALRM, too_slow)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
+        shutil.rmtree(scratch(), ignore_errors=True)
+        scratch.cache_clear()
+        example.cache_clear()
+
+
+def limit_memory() -> None:
+    """Let no input take all memory of the machine."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
@@ -699,7 +712,7 @@ def main() -> int:
     asked = words.parse_args()
     until_s = time.monotonic() + 60 * asked.minutes
     tasks = list(shares(asked.inputs, asked.reader))
-    with multiprocessing.Pool(asked.jobs, prepare) as pool:
+    with multiprocessing.Pool(asked.jobs, limit_memory) as pool:
         jobs = [(reader, pool.apply_async(_fuzz, (reader.name, part, asked.seed, until_s))) for reader, part in tasks]
         found = [(reader, job.get()) for reader, job in jobs]
     print(f"{'reader':18}{'inputs':>12}{'refused':>12}{'failed at':>11}{'µs each':>10}")
@@ -719,12 +732,8 @@ def main() -> int:
 def _fuzz(name: str, inputs: int, seed: str, until_s: float) -> Tally:
     """Fuzz a reader by its name: functions do not go to another process."""
     reader = next(each for each in READERS if each.name == name)
-    try:
+    with bounded():
         return fuzz(reader, inputs, seed, until_s)
-    finally:
-        shutil.rmtree(scratch(), ignore_errors=True)
-        scratch.cache_clear()
-        example.cache_clear()
 
 
 if __name__ == "__main__":
