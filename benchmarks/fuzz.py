@@ -31,17 +31,23 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from io import BytesIO
+from io import BytesIO, StringIO
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
+from lvsbench import checks
+from lvsbench.bench import Diagnosis
+from lvsbench.cli.diagnose import GROUPS
+from lvsbench.cli.findings import Page
 from lvsbench.cluster import load, parse, shipped
 from lvsbench.errors import LvsbenchError
-from lvsbench.examine import answers
+from lvsbench.examine import View, answers
+from lvsbench.examine.exam import examine
 from lvsbench.facts import (
     Garbage,
     addresses,
@@ -73,6 +79,7 @@ from lvsbench.plan.journal import SCHEMA
 from lvsbench.probes import packets
 from lvsbench.report import frames
 from lvsbench.results import Boots, RunFolder, Samples
+from lvsbench.shell import Process, Result
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = str(ROOT / "lvsbench")
@@ -439,60 +446,125 @@ def capture(raw: bytes) -> object:
     return answers.read(answers.OF_CAPTURES, json.dumps(found))
 
 
+class Answering:
+    """A shell on a node whose commands answered what is in a text, each section below its name."""
+
+    node = "director"
+
+    def __init__(self, raw: bytes) -> None:
+        parts = (part.partition(b"\n") for part in raw.split(b"\x01")[1:])
+        self._texts = {name.decode(errors="replace"): text.decode(errors="replace") for name, _, text in parts}
+
+    def run(self, command: str, *, stdin: str = "", timeout_s: float = 20.0) -> Result:
+        """Answer every section that is asked for. Source: lvsbench.facts.Questions."""
+        del stdin, timeout_s
+        mark = re.findall(r'"([0-9a-f]{32})"', command)[0]
+        names_ = re.findall(rf'"{mark} \$\? ([\w-]+)"', command)
+        said = "".join(f"{self._texts.get(name, '')}\n{mark} 0 {name}\n" for name in names_)
+        return Result(self.node, command, 0, f"\n{mark}\n{said}", "", 0.1)
+
+    def start(self, command: str) -> Process:
+        """Start nothing."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def of_nodes() -> list[bytes]:
+    """Return all that a director said, and a real server."""
+    folder = ROOT / "tests" / "facts" / "recorded"
+    sections = [
+        "session",
+        "ip",
+        "routes",
+        "rules",
+        "ipvs",
+        "thresholds",
+        "stats",
+        "table",
+        "firewall",
+        "proc",
+        "ways",
+        "routing",
+    ]
+    return [
+        b"\x01root\nyes\n"
+        + b"".join(
+            b"\x01%b\n%b" % (name.encode(), (folder / f"{node}-{name}.txt").read_bytes().partition(b"# ---\n")[2])
+            for name in sections
+        )
+        for node in ("director", "rs1")
+    ]
+
+
+def diagnosed(raw: bytes) -> object:
+    """Examine a director that answers so, judge what is known of the cluster, and print it."""
+    cluster = load(shipped()["lab"])
+    exam = examine(Answering(raw), ASKS)
+    unread = {name: "no shell" for name in cluster.nodes if name != exam.node}
+    view = View(cluster, {exam.node: exam}, {}, unread)
+    found = Diagnosis(view, checks.judge(view, GROUPS), 1.0)
+    Page(found, GROUPS, verbose=True, console=Console(file=StringIO(), width=100)).print()
+    return json.dumps(found.record())
+
+
 HEAD = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 65536\r\nConnection: close\r\nX-Served-By: rs1"
 OURS, WRONG = (LvsbenchError,), (ValueError,)
 
 READERS = (
-    Reader("ip addr", partial(recorded, "addresses"), of_text(used_addresses)),
+    Reader("ip addr", partial(recorded, "addresses"), of_text(used_addresses), share=20),
     Reader("ip link", partial(recorded, "links"), of_text(links.parse)),
-    Reader("ip route", partial(recorded, "routes"), of_text(used_routes), share=12),
+    Reader("ip route", partial(recorded, "routes"), of_text(used_routes), share=10),
     Reader("ip rule", partial(recorded, "rules"), of_text(rules.parse)),
     Reader("ip neigh", partial(recorded, "neighbours"), of_text(neighbours.parse)),
     Reader("ip route get", partial(recorded, "ways"), of_text(lambda text: ways.parse(text, ASKS)), share=12),
-    Reader("ip tunnels", partial(recorded, "tunnels"), of_text(tunnels.parse)),
-    Reader("sysctls", of_sysctls, of_text(sysctls.parse)),
-    Reader("modules", partial(recorded, "modules"), of_text(modules.parse)),
-    Reader("modprobe", partial(recorded, "depends"), of_text(modules.parse_depends), share=20),
+    Reader("ip tunnels", partial(recorded, "tunnels"), of_text(tunnels.parse), share=10),
+    Reader("sysctls", of_sysctls, of_text(sysctls.parse), share=15),
+    Reader("modules", partial(recorded, "modules"), of_text(modules.parse), share=15),
+    Reader("modprobe", partial(recorded, "depends"), of_text(modules.parse_depends), share=10),
     Reader("names", partial(recorded, "names"), of_text(names.parse), share=60),
     Reader("session", lambda: [b"192.0.2.1 5 fe80::1%eth0 22\n"], of_text(session.parse), share=60),
     Reader("environment", lambda: [b"kernel\t6.1\ncpus\t2\nipvsadm\tv1.31\n"], of_text(environment.parse), share=60),
     Reader("ipvsadm -S", partial(recorded, "ipvs"), of_text(used_table), share=60),
-    Reader("ipvsadm -L -x", partial(recorded, "thresholds"), of_text(lambda text: ipvs.parse("", text))),
-    Reader("ipvsadm --stats", partial(recorded, "stats"), of_text(ipvs.parse_stats)),
-    Reader("ipvsadm -L", partial(recorded, "table"), of_text(ipvs.parse_table)),
-    Reader("ip_vs", partial(recorded, "table"), of_text(counters.parse_entries)),
+    Reader("ipvsadm -L -x", partial(recorded, "thresholds"), of_text(lambda text: ipvs.parse("", text)), share=60),
+    Reader("ipvsadm --stats", partial(recorded, "stats"), of_text(ipvs.parse_stats), share=60),
+    Reader("ipvsadm -L", partial(recorded, "table"), of_text(ipvs.parse_table), share=60),
+    Reader("ip_vs", partial(recorded, "table"), of_text(counters.parse_entries), share=60),
     Reader("ip_vs_conn", partial(recorded, "connections"), of_text(connections.parse)),
-    Reader("ip_vs_stats", partial(recorded, "ipvs_stats"), of_text(counters.parse_ipvs)),
+    Reader("ip_vs_stats", partial(recorded, "ipvs_stats"), of_text(counters.parse_ipvs), share=60),
     Reader("net/dev", partial(recorded, "counters"), of_text(counters.parse)),
     Reader("net/snmp", partial(recorded, "stack", "routing"), of_text(counters.parse_stack), share=15),
     Reader("net/tcp", partial(recorded, "sockets"), of_text(sockets.parse), share=15),
     Reader("net/tcp peers", partial(recorded, "sockets"), of_text(sockets.parse_connected), share=15),
     Reader("stat", partial(recorded, "cpu"), of_text(cpu.parse)),
     Reader("stat by CPU", partial(recorded, "cpu"), of_text(cpu.parse_cpus)),
-    Reader("pressure", lambda: [b"some avg10=0.00 avg60=0.00 avg300=0.00 total=123\n"], of_text(cpu.parse_pressure)),
-    Reader("firewall", of_firewalls, of_text(firewall.parse), share=5),
+    Reader("pressure", lambda: [b"some avg10=0.00 avg60=0.00 total=123\n"], of_text(cpu.parse_pressure), share=60),
+    Reader("firewall", of_firewalls, of_text(firewall.parse), share=4),
     Reader("ARP probe", lambda: dumped({"answers": [ANSWER], "heard": [HEARD]}), one(answers.OF_ARP), WRONG),
-    Reader("path probe", lambda: dumped({"answers": [OUTCOME, OUTCOME]}), one(answers.OF_PATH), WRONG),
+    Reader("path probe", lambda: dumped({"answers": [OUTCOME, OUTCOME]}), one(answers.OF_PATH), WRONG, share=60),
     Reader(
         "packets",
         lambda: dumped({"packets": [PACKET], "arp": [HEARD | {"node": "c"}], "problems": {"a": "b"}}),
         one(answers.OF_CAPTURES),
         WRONG,
+        share=20,
     ),
     Reader("captures", of_captures, capture, (), share=0.5),
-    Reader("load agent", of_events, of_text(wire.parse), WRONG, share=60),
-    Reader("load", of_spec, of_text(wire.LoadSpec.from_json), OURS, share=10),
-    Reader("chunk", of_chunks, of_text(lambda text: unpack(text, 2)), WRONG),
+    Reader("load agent", of_events, of_text(wire.parse), WRONG, share=30),
+    Reader("load", of_spec, of_text(wire.LoadSpec.from_json), OURS, share=5),
+    Reader("chunk", of_chunks, of_text(lambda text: unpack(text, 2)), WRONG, share=60),
     Reader("response", lambda: [HEAD], head, (Failure,), share=60),
-    Reader("topology", of_topologies, topology, OURS, share=0.5),
+    Reader("topology", of_topologies, topology, OURS, share=0.4),
     Reader("run.json", of_runs, of_file("run.json", lambda p: RunFolder(p.parent).load()), OURS, 3),
     Reader("boots.json", lambda: [(ROOT / "reports" / "boots.json").read_bytes()[:3000]],
-           of_file("boots.json", lambda p: Boots.load(p.parent)), OURS, 10),
+           of_file("boots.json", lambda p: Boots.load(p.parent)), OURS, 4),
     Reader("findings.json", lambda: dumped(FINDINGS),
-           of_file("findings.json", lambda p: RunFolder(p.parent).findings()), (), 10),
+           of_file("findings.json", lambda p: RunFolder(p.parent).findings()), (), 6),
     Reader("samples", of_samples, of_file("s.npz", Samples.load), OURS, 2),
     Reader("lab's state", of_lab, of_file("state.json", lambda p: Running.load(p.parent)), OURS, 5),
     Reader("journal", of_journal, of_file("journal.jsonl", Journal.load), OURS, 2),
+    Reader("a whole node", of_nodes, diagnosed, OURS, 0.05),
     Reader("report: run.json", lambda: of_example("run.json"), reported("run.json"), OURS, 0.01),
     Reader("report: series", lambda: of_example("timeseries.csv"), reported("timeseries.csv"), OURS, 0.01),
     Reader("report: cpus.csv", of_cpus, reported("cpus.csv"), OURS, 0.01),
