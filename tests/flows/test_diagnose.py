@@ -258,3 +258,22 @@ def test_tools_that_are_missing(lvsbench: Lvsbench, observer: Observer, mode: Pa
     assert (status, found["causes"]) == (3, [])
     assert [text for text in answered(found, "could-not-run").values() if "rs2" in text]
     assert answered(found, "skipped")["LVS-IPVS-007"] == "not looked at: -t [fd00::1]:80"
+
+
+@in_dr
+def test_a_server_of_the_table_that_the_topology_lacks(
+    lvsbench: Lvsbench, environment: dict[str, str], observer: Observer, mode: Path, tmp_path: Path
+) -> None:
+    """A topology without rs2, which is in the table: its answers are those of a server that is named as unknown."""
+    cluster = metal.topology(observer, environment["LVSBENCH_CACHE"])
+    del cluster["nodes"]["rs2"], cluster["service"]["real_servers"]["rs2"]
+    (tmp_path / "metal.yaml").write_text(json.dumps(cluster))
+    words = ["diagnose", "path", "config", "-t", str(tmp_path / "metal.yaml")]
+    shown = lvsbench("lab", "exec", "client", "--", *LVSBENCH, *words)
+    assert "requests that came to no real server of the topology" in shown.stdout, shown.stderr
+    done = lvsbench("lab", "exec", "client", "--", *LVSBENCH, *words, "--json")
+    found = json.loads(done.stdout)
+    (cause,) = [each for each in found["causes"] if "LVS-PATH-022" in (each["code"], *each["consequences"])]
+    assert (cause["code"], cause["severity"], done.returncode) == ("LVS-IPVS-005", "warning", 1)
+    (claim,) = [row["text"] for row in found["findings"] if row["code"] == "LVS-PATH-022"]
+    assert "says it is 'rs2'" in claim

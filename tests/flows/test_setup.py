@@ -57,3 +57,31 @@ def test_lab_exec_ends_with_the_commands_status(lvsbench: Lvsbench) -> None:
     """The exit status, output and words of a command on a node arrive as they were."""
     done = lvsbench("lab", "exec", "rs1", "--", "sh", "-c", "echo 'a  b'; hostname; exit 7")
     assert (done.returncode, done.stdout) == (7, "a  b\nrs1\n")
+
+
+ODD_ROUTES = {
+    "rs1": "ip route change 192.168.127.0/24 dev eth0 proto kernel scope link src 192.168.127.20 rto_min 5ms",
+    "rs2": "ip route replace 192.168.127.40/32 via 192.168.127.10 dev eth0 features ecn congctl lock reno quickack 1"
+    " initcwnd 20 hoplimit lock 33 rto_min 7ms",
+}
+PLAIN_ROUTES = {
+    "rs1": "ip route replace 192.168.127.0/24 dev eth0 proto kernel scope link src 192.168.127.20",
+    "rs2": "ip route del 192.168.127.40/32",
+}
+
+
+def test_unusual_routes(lvsbench: Lvsbench, snapshot: Snapshot, tmp_path: Path) -> None:
+    """Whatever words stand in a route, a mode is planned, set up and put back, and the route has its words again."""
+    try:
+        for node, command in ODD_ROUTES.items():
+            assert lvsbench("lab", "exec", node, "--", *command.split()).returncode == 0
+        before = snapshot()
+        for words in (("plan", "--mode", "nat"), ("setup", "--mode", "nat", "--out", tmp_path)):
+            done = lvsbench(*words)
+            assert done.returncode == 0, done.stderr
+        restored = lvsbench("restore", "--out", tmp_path)
+        assert restored.returncode == 0, restored.stderr
+        assert differences(before, snapshot()) == []
+    finally:
+        for node, command in PLAIN_ROUTES.items():
+            lvsbench("lab", "exec", node, "--", *command.split())
