@@ -143,7 +143,7 @@ def find() -> Holder | None:
     try:
         stored = json.loads(folders.pointer().read_text(encoding="utf-8"))
         holder = Holder(int(stored["pid"]), int(stored["start"]), str(stored["topology"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         holder = None
     if holder is not None and holder.alive():
         return holder
