@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from lvsbench.checks import (
     arp,
     dr,
-    firewall,
     forwarding,
     ipvs,
     method,
@@ -28,6 +27,7 @@ from lvsbench.checks import (
 )
 from lvsbench.checks.aims import methods
 from lvsbench.checks.finding import Check, Code, Finding, Judgement, Verdict
+from lvsbench.checks.firewall import check as firewall
 from lvsbench.checks.ranking import rank
 from lvsbench.cluster import Mode
 from lvsbench.examine import View

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from lvsbench.checks.marks import Bearing, bearing
 from lvsbench.cluster import ForwardingMethod, Node, Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts import ipvs
@@ -35,12 +36,16 @@ class Aim:
 
 
 def active_director(view: View) -> Node:
-    """Return the director that has the VIP; else one that has the service in its table; else the first one."""
-    directors = view.exams(Role.DIRECTOR)
-    vip = view.cluster.service.vip
-    with_vip = [node for node, exam in directors if exam.holds(vip)]
-    with_service = [node for node, exam in directors if exam.state.services]
-    return next(iter(with_vip + with_service), view.cluster.director)
+    """Return the director that has the VIP; of several, or of none, the one with services; else the topology's.
+
+    Who holds the VIP is active whatever the topology says: a failover has been.
+    """
+
+    def behind(each: tuple[Node, Exam]) -> tuple[bool, bool]:
+        return not each[1].holds(view.cluster.service.vip), not each[1].state.services
+
+    found = sorted(view.exams(Role.DIRECTOR), key=behind)
+    return found[0][0] if found else view.cluster.director
 
 
 def table(view: View) -> Exam | None:
@@ -50,16 +55,47 @@ def table(view: View) -> Exam | None:
 
 
 def endpoint(view: View, service: ipvs.Service) -> tuple[str, IPv4Address, int] | None:
-    """Return protocol, VIP and port of a live service; None for IPv6. A firewall mark stands for the topology's."""
-    kind, name = service.selector[0], service.selector[1]
-    wanted = view.cluster.service
-    if kind == "-f":
-        return None if "-6" in service.selector else (wanted.protocol, wanted.vip, wanted.port)
-    if name.startswith("["):
+    """Return protocol, VIP and port of a live service; None for IPv6, and for a firewall mark of other packets."""
+    if is_six(service):
         return None
-    host, _, port = name.rpartition(":")
-    protocol = {"-t": "tcp", "-u": "udp"}.get(kind, "sctp")
+    wanted = view.cluster.service
+    if service.selector[0] == "-f":
+        return (wanted.protocol, wanted.vip, wanted.port) if _marks_ours(view, service) else None
+    return _named(service)
+
+
+def is_six(service: ipvs.Service) -> bool:
+    """Whether a service is one of IPv6."""
+    return "-6" in service.selector or service.selector[1].startswith("[")
+
+
+def _named(service: ipvs.Service) -> tuple[str, IPv4Address, int]:
+    host, _, port = service.selector[1].rpartition(":")
+    protocol = {"-t": "tcp", "-u": "udp"}.get(service.selector[0], "sctp")
     return protocol, IPv4Address(host), int(port)
+
+
+def _marks_ours(view: View, service: ipvs.Service) -> bool:
+    """Whether a service of a firewall mark is the topology's: rules mark its requests, or nothing else can be meant.
+
+    Where no rule gives that mark to anything, or it cannot be told, the service is the topology's only if no service
+    names its VIP and port, and it sends to real servers of the topology.
+    """
+    director = active_director(view)
+    exam = view.exam(director.name)
+    if exam is None:
+        return False
+    match bearing(view, exam, director, int(service.selector[1])):
+        case Bearing.OURS:
+            return True
+        case Bearing.OTHERS:
+            return False
+    wanted = view.cluster.service
+    named = (_named(each) for each in exam.state.services if each.selector[0] != "-f" and not is_six(each))
+    if any(each[:2] == (wanted.protocol, wanted.vip) and each[2] in (wanted.port, 0) for each in named):
+        return False
+    servers = {link.address for node in view.cluster.real_servers for link in node.links.values()}
+    return not service.destinations or any(each.address in servers for each in service.destinations)
 
 
 def aims(view: View) -> list[Aim]:
@@ -85,6 +121,14 @@ def wanted_aims(view: View) -> list[Aim]:
     """Return those of the service that the topology wants; of a firewall mark where that stands for it."""
     wanted = view.cluster.service
     return [aim for aim in aims(view) if (aim.vip, aim.port) == (wanted.vip, wanted.port)]
+
+
+def parked(view: View) -> list[ipvs.Service]:
+    """Return the services beside the topology's that are drained as a whole: each destination has weight 0."""
+    exam, wanted = table(view), view.cluster.service
+    ours = [(wanted.protocol, wanted.vip, port) for port in (wanted.port, 0)]
+    others = [each for each in exam.state.services if endpoint(view, each) not in ours] if exam else []
+    return [each for each in others if each.destinations and not any(to.weight for to in each.destinations)]
 
 
 def methods(view: View) -> frozenset[ForwardingMethod]:

@@ -18,10 +18,15 @@ NO_MAC = ("", "00:00:00:00:00:00")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Whether a node answers a who-has (None: not known), and the values that say so."""
+    """Whether a node answers a who-has (None: not known), and the values that say so.
+
+    ``by_rule``: a rule for ARP keeps it silent. ``by_proxy``: it answers for an address that is not its own.
+    """
 
     answers: bool | None
     because: str
+    by_rule: bool = False
+    by_proxy: bool = False
 
 
 def is_local(exam: Exam, address: IPv4Address) -> bool:
@@ -58,7 +63,7 @@ def reply(exam: Exam, interface: str, target: IPv4Address, sender: IPv4Address |
             return Reply(False, f"arp_filter is 1 and its way to {sender} is through {out}, not {interface}")
     passed = answers_arp(exam.firewall, interface, target) if exam.knows("firewall") else None
     if passed is False:
-        return Reply(False, f"{why}, but a rule for ARP drops it")
+        return Reply(False, f"{why}, but a rule for ARP drops it", by_rule=True)
     return Reply(passed, why if passed else f"{why}; whether a rule for ARP drops it is not known")
 
 
@@ -103,7 +108,8 @@ def by_proxy(exam: Exam, interface: str, target: IPv4Address) -> Reply:
     out = egress(exam, target)[0]
     forwards = effective(exam.state.sysctls, interface, "forwarding") == 1
     if forwards and effective(exam.state.sysctls, interface, "proxy_arp") and out not in (None, interface):
-        return Reply(True, f"proxy_arp and forwarding on {interface} are 1, and its way to {target} is through {out}")
+        because = f"proxy_arp and forwarding on {interface} are 1, and its way to {target} is through {out}"
+        return Reply(True, because, by_proxy=True)
     return Reply(False, f"{target} is not local there")
 
 

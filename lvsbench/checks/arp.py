@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from lvsbench.checks.aims import methods
+from lvsbench.checks import advice
+from lvsbench.checks.aims import active_director, methods
 from lvsbench.checks.answers import (
     Reply,
     asker,
     asks_as,
+    by_proxy,
     combined,
     egress,
     heard_all,
@@ -178,7 +180,7 @@ def _answers(view: View, node: Node, interface: str, said: Reply, *, proven: boo
     vip, exam = view.cluster.service.vip, view.exam(node.name)
     shown = _probe(view, vip) if proven else None
     evidence = [shown] if shown is not None else []
-    fix = ["sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"]
+    fix = [advice.sysctl(advice.QUIET)]
     listens, moved, home = True, False, "lo"
     if exam is not None:
         # In TUN the VIP belongs on the tunnel interface: without an address that fails the reverse path filter.
@@ -189,7 +191,9 @@ def _answers(view: View, node: Node, interface: str, said: Reply, *, proven: boo
         )
         mine = [has for has in exam.state.addresses if (has.address.ip, has.interface) == (vip, interface)]
         moved = bool(mine)
-        fix += [f"ip addr del {has.address} dev {interface} && ip addr add {vip}/32 dev {home}" for has in mine]
+        fix += [advice.together(advice.hold(vip, home), advice.give_up(exam, has)) for has in mine]
+        if said.by_proxy:
+            fix = [_no_proxy(exam, interface)]
     return Finding(
         ANSWERS.code,
         Verdict.ERROR,
@@ -204,6 +208,33 @@ def _answers(view: View, node: Node, interface: str, said: Reply, *, proven: boo
         breaks=not listens,
         explains=frozenset((ANNOUNCES.code, STALE.code, *(("LVS-TUN-004",) if moved and home == "tunl0" else ()))),
     )
+
+
+def _no_proxy(exam: Exam, interface: str) -> str:
+    """Return the command after which a node answers no longer for what is not its own: either of two values does it."""
+    paths = [f"{CONF}/{name}/proxy_arp" for name in ("all", interface)]
+    return advice.sysctl({path: 0 for path in paths if exam.state.sysctls.get(path) == "1"})
+
+
+def _silenced(view: View, node: Node | None, address: IPv4Address) -> tuple[Fix, ...]:
+    """Return what makes a node silent that answers for an address by proxy; else only its owner knows."""
+    exam = view.exam(node.name) if node is not None else None
+    if node is None or exam is None:
+        return (advice.by_hand("", f"find the port of that MAC in the switch, and whose host has {address} there"),)
+    ports = [name for name in node.links if by_proxy(exam, name, address).answers]
+    if ports:
+        return tuple(Fix(node.name, _no_proxy(exam, name)) for name in ports)
+    return (advice.by_hand(node.name, f"find out why it answers for {address}, and whose that is"),)
+
+
+def _returned(view: View, who: str, address: IPv4Address) -> tuple[Fix, ...]:
+    """Return what takes an address from a host to which the topology does not give it, unless it has no other."""
+    exam, node = view.exam(who), view.cluster.nodes.get(who)
+    if exam is None or node is None:
+        return ()
+    if not any(exam.holds(link.address) for link in node.links.values()):
+        return (advice.by_hand(who, f"see whether the topology is right: {who} has {address} in place of its own"),)
+    return tuple(Fix(who, advice.give_up(exam, has)) for has in exam.state.addresses if has.address.ip == address)
 
 
 def _announcing(view: View) -> Iterator[Finding]:
@@ -257,7 +288,7 @@ def _announces(exam: Exam, node: Node, interface: str, vip: IPv4Address, frames:
         effect="it works now; later clients and routers that hear the question send to this real server, past the"
         " director",
         evidence=(*seen, _values(exam, interface, "arp_announce")),
-        fix=(Fix(node.name, "sysctl -w net.ipv4.conf.all.arp_announce=2"),),
+        fix=(Fix(node.name, advice.sysctl({f"{CONF}/all/arp_announce": 2})),),
         place=Place.REPLY,
         explains=frozenset((STALE.code,)),
     )
@@ -304,15 +335,15 @@ def _directors(view: View) -> Iterator[Finding]:
 def _hides(view: View, node: Node, interface: str, exam: Exam, said: Reply) -> Finding:
     vip = view.cluster.service.vip
     held = [has for has in exam.state.addresses if has.address.ip == vip]
-    move = "".join(f"ip addr del {has.address} dev {has.interface}; " for has in held if has.interface != interface)
-    fix = f"{move}ip addr add {vip}/32 dev {interface}"
-    if not move:
-        fix = f"sysctl -w {dotted(f'{CONF}/{interface}/arp_ignore')}=1"
-    if "rule for ARP" in said.because:
-        fix = "arptables -vnL; nft -a list ruleset  # and delete the rule that drops ARP for the VIP"
     link = next((link for link in exam.state.links if link.interface == interface), None)
-    if link is not None and not link.up:
-        fix = f"ip link set {interface} up"
+    if said.by_rule:
+        fix = advice.by_hand(node.name, f"let its rules for ARP pass {vip}: arptables -vnL; nft -a list ruleset")
+    elif link is not None and not link.up:
+        fix = Fix(node.name, advice.up(interface))
+    elif all(has.interface != interface for has in held):
+        fix = Fix(node.name, advice.hold(vip, interface))
+    else:
+        fix = Fix(node.name, advice.at_most(exam, interface, "arp_ignore", 1))
     probe = _probe(view, vip)
     return Finding(
         HIDDEN.code,
@@ -322,7 +353,7 @@ def _hides(view: View, node: Node, interface: str, exam: Exam, said: Reply) -> F
         because=said.because,
         effect="nobody finds the VIP: no route to host",
         evidence=(*((probe,) if probe else ()), _held(exam, vip), _values(exam, interface, "arp_ignore")),
-        fix=(Fix(node.name, fix),),
+        fix=(fix,),
         place=Place.TO_DIRECTOR,
         breaks=True,
         explains=frozenset((NOBODY.code, UNRESOLVED.code)),
@@ -332,10 +363,11 @@ def _hides(view: View, node: Node, interface: str, exam: Exam, said: Reply) -> F
 def _both(view: View, names: list[str]) -> Finding:
     vip = view.cluster.service.vip
     probe = _probe(view, vip)
-    standby = next((name for name in names if name != view.cluster.director.name), names[-1])
+    active = active_director(view).name
+    standby = next(name for name in names if name != active)
     exam = view.exam(standby)
     held = [has for has in exam.state.addresses if has.address.ip == vip] if exam is not None else []
-    exams = [exam for name in names if (exam := view.exam(name)) is not None]
+    exams = [found for name in names if (found := view.exam(name)) is not None]
     return Finding(
         TWO.code,
         Verdict.ERROR,
@@ -343,8 +375,8 @@ def _both(view: View, names: list[str]) -> Finding:
         f"{' and '.join(names)} both {'answer' if probe else 'would answer'} ARP for the VIP {vip}",
         because=f"both hold {vip} where ARP arrives; only the active director may",
         effect="clients alternate between the directors, and connections break that the other one does not know",
-        evidence=(*((probe,) if probe else ()), *(_held(exam, vip) for exam in exams)),
-        fix=tuple(Fix(standby, f"ip addr del {has.address} dev {has.interface}") for has in held),
+        evidence=(*((probe,) if probe else ()), *(_held(each, vip) for each in exams)),
+        fix=tuple(Fix(standby, advice.give_up(exam, has)) for has in held if exam is not None),
         place=Place.TO_DIRECTOR,
         explains=frozenset((STALE.code,)),
     )
@@ -372,6 +404,7 @@ def _strangers(view: View) -> Iterator[Finding]:
                 + (f"; not read, so it may be one of theirs: {', '.join(view.unread)}" if view.unread else ""),
                 effect="clients that believe it reach a host without the service: refused, reset or foreign content",
                 evidence=evidence,
+                fix=_silenced(view, node, vip),
                 place=Place.TO_DIRECTOR,
                 breaks=True,
                 explains=frozenset((STALE.code,)),
@@ -425,7 +458,7 @@ def _duplicates(view: View) -> Iterator[Finding]:
                 because=f"the topology gives {address} to {node.name}; who asks for it hears {who}",
                 effect=f"what is sent to {node.name} reaches another host, on and off",
                 evidence=tuple(dict.fromkeys(evidence)),
-                fix=tuple(Fix(who, f"ip addr del {has.address} dev {has.interface}") for has in held),
+                fix=_returned(view, who, address) if held else _silenced(view, view.cluster.nodes.get(who), address),
                 place=Place.TO_SERVER if servers else Place.TO_DIRECTOR,
                 servers=servers,
                 breaks=True,

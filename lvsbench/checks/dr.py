@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import (
+    LOOSE,
     STOPS,
     client_address,
     director_for,
@@ -114,7 +117,9 @@ def _on_link(view: View, aim: Aim) -> Iterator[Finding]:
     if hop is not None and hop.name == name:
         return
     verdict, breaks = weighs(aim)
-    service = " ".join(aim.service.selector)
+    tunnel = replace(aim.destination, flag="-i")
+    loose = advice.sysctl({f"{sysctls.CONF}/tunl0/rp_filter": LOOSE})
+    unwrap = advice.together("modprobe ipip", advice.up("tunl0"), advice.hold(aim.vip, "tunl0"), loose)
     yield Finding(
         OFF_LINK.code,
         verdict,
@@ -124,8 +129,9 @@ def _on_link(view: View, aim: Aim) -> Iterator[Finding]:
         f"connections to {name} time out, and their packets go in circles",
         (shown(director, ask, way),),
         (
-            Fix(director, f"ipvsadm -e {service} -r {aim.destination.name} -i -w {aim.destination.weight}"),
-            Fix(name, "modprobe ipip && ip link set tunl0 up && sysctl -w net.ipv4.conf.tunl0.rp_filter=2"),
+            Fix(name, advice.sysctl(advice.QUIET)),
+            Fix(name, unwrap),
+            Fix(director, advice.exchange(aim.service, aim.destination, tunnel)),
         ),
         Place.TO_SERVER,
         frozenset((name,)),
@@ -166,10 +172,7 @@ def _gateway(view: View, aim: Aim) -> Iterator[Finding]:
         f"{arriving} is {accepts}: martians",
         f"connections to {name} from clients behind {director} time out",
         tuple(evidence),
-        (
-            mend_way(view, aim),
-            Fix(director, f"sysctl -w net.ipv4.conf.{sysctls.dotted(arriving)}.accept_local=1 net.ipv4.ip_forward=1"),
-        ),
+        (mend_way(view, aim),),
         Place.REPLY,
         frozenset((name,)),
         breaks,
@@ -217,10 +220,7 @@ def _port(view: View, aim: Aim) -> Iterator[Finding]:
             Evidence(aim.director.name, "ipvsadm -Sn", f"-a {service} {' '.join(aim.destination.spec)}"),
             Evidence(name, "ss -ltn", " ".join(f"{socket.address}:{socket.port}" for socket in exam.sockets)),
         ),
-        (
-            Fix(name, "nft add table ip lvs && nft 'add chain ip lvs in { type nat hook prerouting priority -100; }'"),
-            Fix(name, f"nft add rule ip lvs in ip daddr {aim.vip} tcp dport {aim.port} redirect to :{wanted.port}"),
-        ),
+        (Fix(name, advice.redirect(exam.firewall, aim.vip, protocol, aim.port, wanted.port)),),
         Place.SERVER,
         frozenset((name,)),
         breaks,

@@ -31,10 +31,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A command that mends it, and where it is to be run. Shown, never run."""
+    """What mends it, and where. Shown, never run. ``by_hand``: a sentence for a person; no shell command does it."""
 
     node: str
     command: str
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim, active_director
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import (
@@ -138,7 +139,7 @@ def _director(view: View, through: list[tuple[Aim, str]]) -> Iterator[Finding]:
             + (" as ip_forward is" if whole else ", though ip_forward is 1"),
             f"connections to {words} time out: {name} drops every reply",
             (_settings(exam, paths),),
-            (Fix(name, f"sysctl -w {dotted(FORWARD if whole else paths[1])}=1"),),
+            (Fix(name, advice.sysctl({FORWARD if whole else paths[1]: 1})),),
             Place.DIRECTOR_OUT,
             servers,
             breaks,
@@ -217,11 +218,11 @@ def _astray(
         if told
         else f"{director} will redirect {names} to {client}, past itself"
     )
-    fix = [Fix(director, "sysctl -w " + " ".join(f"{dotted(path)}=0" for path in paths))] if paths else []
-    fix += [
-        Fix(name, "sysctl -w net.ipv4.conf.all.accept_redirects=0 && ip route flush cache")
-        for name in sorted({*told, *risk})
-    ]
+    fix = [Fix(director, advice.sysctl(dict.fromkeys(paths, 0)))] if paths else []
+    for name in sorted({*told, *risk}):
+        arms = ("all", *view.cluster.nodes[name].links)
+        deaf = advice.sysctl({f"{CONF}/{each}/accept_redirects": 0 for each in arms})
+        fix.append(Fix(name, advice.together(deaf, "ip route flush cache")))
     return Finding(
         REDIRECTS.code,
         Verdict.ERROR,
@@ -260,7 +261,7 @@ def _routers(view: View) -> Iterator[Finding]:
             f"{off[0].arriving or 'it'}, where forwarding is 0",
             "requests or replies that take this way are lost: connections time out",
             (_settings(exam, paths),),
-            tuple(Fix(router.name, f"sysctl -w {dotted(path)}=1") for path in ([FORWARD] if whole else [*paths][1:])),
+            (Fix(router.name, advice.sysctl(dict.fromkeys([FORWARD] if whole else [*paths][1:], 1))),),
             min((leg.place for leg in off), key=list(Place).index),
             frozenset() if everyone else frozenset[str]().union(*(leg.servers for leg in off)),
             breaks=True,

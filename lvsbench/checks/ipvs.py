@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
-from lvsbench.checks.aims import active_director, endpoint
+from lvsbench.checks import advice
+from lvsbench.checks.aims import METHODS, active_director, endpoint, is_six, parked
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import look, settled, skipped, unknown
-from lvsbench.cluster import Role
+from lvsbench.cluster import ForwardingMethod, Node, Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts import ipvs
 from lvsbench.facts.sysctls import dotted
@@ -32,8 +34,8 @@ MISSING = Code(
     shows="All modes. Refused at once: RST from the director (its MAC), though ipvsadm lists services. Their counters "
     "stay 0.",
     confirm="On the director: ipvsadm -Ln; compare protocol, VIP and port with what clients use.",
-    mend="Add the right service with its destinations and delete the wrong one, in the live table and where it is "
-    "kept.",
+    mend="Add the right service with its destinations, in the live table and where it is kept. What else is in the "
+    "table may be somebody else's, and stays.",
     source="net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_service_find",
 )
 NOBODY = Code(
@@ -100,7 +102,6 @@ DEFENCE = Code(
 )
 
 _SILENT = frozenset(("FAILED", "INCOMPLETE"))
-_WORD = {"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}
 
 
 def lines(service: ipvs.Service) -> str:
@@ -130,6 +131,7 @@ def judge(view: View) -> Iterator[Finding]:
     name = f"{wanted.protocol} {wanted.vip}:{wanted.port}"
     rest = [each for each in found if each.code == MISSING.code]
     mine = services(view)
+    aside = ", ".join(" ".join(service.selector) for service in parked(view))
     by = f" (firewall mark {mine[0].selector[1]})" if mine and mine[0].selector[0] == "-f" else ""
     if empty:
         yield skipped(MISSING, "the table is empty")
@@ -141,10 +143,11 @@ def judge(view: View) -> Iterator[Finding]:
         (OTHERS, _others, "the destinations are the real servers of the topology"),
     ):
         if mine:
-            yield from settled(code, list(judged(view, exam, mine)), well, _note(code, mine))
+            named = f"{well}; parked, with weight 0: {aside}" if code is DRAINED and aside else well
+            yield from settled(code, list(judged(view, exam, mine)), named, _note(code, mine))
         else:
             yield skipped(code, f"{director} has no service for {name}")
-    six = [service for service in exam.state.services if endpoint(view, service) is None]
+    six = [service for service in exam.state.services if is_six(service)]
     text = ", ".join(" ".join(service.selector) for service in six)
     yield skipped(SIX, f"not looked at: {text}", director) if six else settled(SIX, [], "no IPv6 service")[0]
     yield from settled(DEFENCE, list(_defence(exam)), f"{director} drops nothing in defence")
@@ -175,18 +178,7 @@ def _note(code: Code, mine: Iterable[ipvs.Service]) -> str:
 def _found(view: View, exam: Exam) -> Iterator[Finding]:
     wanted, director = view.cluster.service, exam.node
     name = f"{wanted.protocol} {wanted.vip}:{wanted.port}"
-    method = next((aim for aim in (view.wanted.method if view.wanted else None,) if aim), None)
-    add = f"ipvsadm -A {_WORD[wanted.protocol]} {wanted.vip}:{wanted.port} -s {wanted.scheduler}"
-    cure = [Fix(director, add)]
-    cure += [
-        Fix(
-            director,
-            f"ipvsadm -a {_WORD[wanted.protocol]} {wanted.vip}:{wanted.port} -r "
-            f"{view.cluster.nodes[server].address}:{destination.port or wanted.port} "
-            f"{method.flag if method else '-m|-g|-i'} -w {destination.weight}",
-        )
-        for server, destination in wanted.real_servers.items()
-    ]
+    cure = _set_up(view, director)
     if not exam.state.services:
         loaded = exam.state.is_loaded("ip_vs") or any("/vs/" in path for path in exam.state.sysctls)
         others = [
@@ -202,7 +194,7 @@ def _found(view: View, exam: Exam) -> Iterator[Finding]:
             f"nothing there takes {name}" + (f"; {' and '.join(others)} has services" if others else ""),
             "connections are refused at once by the director itself",
             (Evidence(director, "ipvsadm -Sn", "(nothing)" if loaded else "(ip_vs is not loaded)"),),
-            tuple(cure),
+            cure,
             Place.SERVICE,
             breaks=True,
             # Where nothing is set up, or keepalived is down, the VIP is not there either.
@@ -214,22 +206,67 @@ def _found(view: View, exam: Exam) -> Iterator[Finding]:
             MISSING.code,
             Verdict.ERROR,
             director,
-            f"{director} has no virtual service for {name}" + (f", but for {near[1]}" if near else ""),
-            f"{near[2]} differs: packets for {name} pass IPVS and end at {director}'s own TCP"
-            if near
-            else "none of its services is like it",
+            f"{director} has no virtual service for {name}" + (f", but for {near[0]}" if near else ""),
+            (f"{near[1]}: " if near else "none of its services is like it: ")
+            + f"packets for {name} pass IPVS and end at {director}'s own TCP",
             "connections are refused at once by the director itself",
             (Evidence(director, "ipvsadm -Sn", "\n".join(map(lines, exam.state.services))),),
-            (*cure, *((Fix(director, f"ipvsadm -D {' '.join(near[0].selector)}"),) if near else ())),
+            cure,
             Place.SERVICE,
             breaks=True,
         )
 
 
-def _near(view: View) -> tuple[ipvs.Service, str, str] | None:
-    """Return the service that is most like the wanted one, its name, and in what it differs."""
+def _set_up(view: View, director: str) -> tuple[Fix, ...]:
+    """Return the commands that add the topology's service: as another director has it, else as the topology says."""
     wanted = view.cluster.service
-    best: tuple[int, ipvs.Service, str, str] | None = None
+    selector = (advice.SELECTORS[wanted.protocol], f"{wanted.vip}:{wanted.port}")
+    others = (other.state.services for node, other in view.exams(Role.DIRECTOR) if node.name != director)
+    same = next((each for table in others for each in table if each.selector == selector and each.destinations), None)
+    service = same or ipvs.Service(selector, wanted.scheduler)
+    added = [Fix(director, advice.add_service(service))]
+    if same is not None:
+        return (*added, *(Fix(director, advice.add_destination(service, each)) for each in same.destinations))
+    return (*added, *_enlist(view, director, service, view.cluster.real_servers))
+
+
+def _enlist(view: View, director: str, service: ipvs.Service, servers: Iterable[Node]) -> Iterator[Fix]:
+    """Yield the commands that make real servers of the topology destinations of a service."""
+    wanted, own = view.cluster.service, service.selector[1].rpartition(":")[2] if service.selector[0] != "-f" else "0"
+    for node in servers:
+        method, said = _method(view, node), wanted.real_servers[node.name]
+        if method is None:
+            yield advice.by_hand(director, f"add {node.name} ({node.address}) by the method that it is prepared for")
+            continue
+        # DR and TUN keep the port that was asked for, and a service for all ports sends each to the same one.
+        port = said.port or wanted.port if method is ForwardingMethod.NAT and int(own) else int(own)
+        yield Fix(
+            director, advice.add_destination(service, ipvs.Destination(node.address, port, method.flag, said.weight))
+        )
+
+
+def _method(view: View, node: Node) -> ForwardingMethod | None:
+    """Return the method by which a real server is to be reached: as was said, as it is elsewhere, as it is prepared."""
+    if view.wanted is not None and view.wanted.method is not None:
+        return view.wanted.method
+    tables = [exam.state.services for _, exam in view.exams(Role.DIRECTOR)]
+    live = [each for table in tables for service in table for each in service.destinations]
+    own = {link.address for link in node.links.values()}
+    mine = [each for each in live if each.address in own]
+    flags = [each.flag for each in (*mine, *live) if each.flag in METHODS]
+    exam = view.exam(node.name)
+    if flags or exam is None or not exam.knows("addresses", "tunnels"):
+        return METHODS[flags[0]] if flags else None
+    held = exam.holds(view.cluster.service.vip)
+    if not held:
+        return ForwardingMethod.NAT
+    tunnels = {each.interface for each in exam.tunnels.interfaces if each.up}
+    return ForwardingMethod.TUN if tunnels.intersection(held) else ForwardingMethod.DR
+
+
+def _near(view: View) -> tuple[str, str] | None:
+    """Return a service that differs from the wanted one in one thing alone, which may be mistyped, and in what."""
+    wanted = view.cluster.service
     for service in _four(view):
         where = endpoint(view, service)
         assert where is not None
@@ -238,10 +275,10 @@ def _near(view: View) -> tuple[ipvs.Service, str, str] | None:
             "VIP": (where[1], wanted.vip),
             "port": (where[2], wanted.port),
         }
-        wrong = [f"the {word} ({is_}, not {right})" for word, (is_, right) in pairs.items() if is_ != right]
-        if best is None or len(wrong) < best[0]:
-            best = (len(wrong), service, f"{where[0]} {where[1]}:{where[2]}", " and ".join(wrong))
-    return best[1:] if best else None
+        wrong = [f"the {word} differs ({is_}, not {right})" for word, (is_, right) in pairs.items() if is_ != right]
+        if len(wrong) == 1:
+            return f"{where[0]} {where[1]}:{where[2]}", wrong[0]
+    return None
 
 
 def _nobody(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:
@@ -255,10 +292,7 @@ def _nobody(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
                 "the scheduler finds nobody, and IPVS answers ICMP port unreachable",
                 "connections are refused at once",
                 (Evidence(exam.node, "ipvsadm -Sn", lines(service)),),
-                tuple(
-                    Fix(exam.node, f"ipvsadm -a {' '.join(service.selector)} -r {node.address} -m|-g|-i")
-                    for node in view.cluster.real_servers
-                ),
+                tuple(_enlist(view, exam.node, service, view.cluster.real_servers)),
                 Place.SERVICE,
                 breaks=True,
                 explains=frozenset((OTHERS.code, "LVS-IPVS-010")),
@@ -266,7 +300,6 @@ def _nobody(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
 
 
 def _drained(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:
-    del view
     for service in mine:
         if service.destinations and not any(each.weight for each in service.destinations):
             yield Finding(
@@ -278,12 +311,19 @@ def _drained(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[F
                 "new connections are refused at once",
                 (Evidence(exam.node, "ipvsadm -Sn", lines(service)),),
                 tuple(
-                    Fix(exam.node, f"ipvsadm -e {' '.join(service.selector)} -r {each.name} {each.flag} -w 1")
+                    Fix(exam.node, advice.edit_destination(service, replace(each, weight=_weight(view, each))))
                     for each in service.destinations
                 ),
                 Place.SERVICE,
                 breaks=True,
             )
+
+
+def _weight(view: View, destination: ipvs.Destination) -> int:
+    """Return the weight that the topology gives a destination; 1 where it gives none."""
+    node = view.node_at(destination.address) if isinstance(destination.address, IPv4Address) else None
+    said = view.cluster.service.real_servers.get(node.name) if node is not None else None
+    return said.weight if said is not None and said.weight else 1
 
 
 def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:
@@ -297,9 +337,10 @@ def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
             there.add(node.name if node else "")
             if each.flag == "-l" or (node is not None and node.role in (Role.REAL_SERVER, Role.DIRECTOR)):
                 continue
-            nobody = node is None and any(
+            silent = node is None and any(
                 entry.address == each.address and _SILENT & set(entry.states) for entry in exam.neighbours
             )
+            nobody = silent and bool(each.weight)
             yield Finding(
                 OTHERS.code,
                 Verdict.ERROR if nobody else Verdict.WARNING,
@@ -307,10 +348,16 @@ def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
                 f"{exam.node} sends to {each.name}, which is "
                 + (f"the {node.role.value} {node.name}" if node else "not in the topology"),
                 "no real server of the topology has that address; nobody "
-                + ("answers ARP for it" if nobody else "could look there"),
+                + ("answers ARP for it" if silent else "could look there"),
                 "its share of the connections " + ("fails" if nobody else "goes where nobody planned"),
                 listing,
-                (Fix(exam.node, f"ipvsadm -d {' '.join(service.selector)} -r {each.name}"),),
+                (
+                    Fix(exam.node, advice.drain(service, each))
+                    if nobody
+                    else advice.by_hand(
+                        exam.node, f"see whose {each.address} is: the table or the topology is to be corrected"
+                    ),
+                ),
                 Place.SERVICE,
                 frozenset((node.name,)) if node else frozenset((str(each.address),)),
                 breaks=nobody,
@@ -326,7 +373,7 @@ def _others(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
                     "the topology names it as a real server of the service",
                     "it gets no connections; the others carry its share",
                     listing,
-                    (Fix(exam.node, f"ipvsadm -a {' '.join(service.selector)} -r {server.address} -m|-g|-i"),),
+                    tuple(_enlist(view, exam.node, service, (server,))),
                     Place.SERVICE,
                     frozenset((server.name,)),
                     explains=frozenset(("LVS-PATH-019", "LVS-PATH-020")),
@@ -353,7 +400,7 @@ def _defence(exam: Exam) -> Iterator[Finding]:
                 "\n".join(f"{dotted(path)} = {value}" for path, value in zip(paths, values, strict=True)),
             ),
         ),
-        (Fix(exam.node, "sysctl -w net.ipv4.vs.drop_packet=0"),) if always else (),
+        (Fix(exam.node, advice.sysctl({paths[0]: 0})),) if always else (),
         Place.SERVICE,
         breaks=True,
     )
@@ -386,11 +433,35 @@ def _directors(view: View, exam: Exam) -> Iterator[Finding]:
                     f"{len(differ)} lines differ, as: {differ[0]}",
                     f"a failover to {node.name} changes what clients get",
                     (Evidence(node.name, "ipvsadm -Sn", "\n".join(differ)),),
-                    (Fix(exam.node, f"ipvsadm -Sn | ssh {node.name} 'ipvsadm -C && ipvsadm -R'"),),
+                    tuple(_followed(node.name, exam.state.services, other.state.services)),
                     Place.SERVICE,
                 )
             )
     yield from settled(DIRECTORS, found, "the directors have the same table")
+
+
+def _followed(standby: str, active: Iterable[ipvs.Service], table: Iterable[ipvs.Service]) -> Iterator[Fix]:
+    """Yield what gives a standby all that the active director's table has. What only the standby has may be needed."""
+    there = {each.selector: each for each in table}
+    extra = {selector: {each.name for each in service.destinations} for selector, service in there.items()}
+    for service in active:
+        known = there.get(service.selector)
+        extra.pop(service.selector, None)
+        if known is None:
+            yield Fix(standby, advice.add_service(service))
+        elif (known.scheduler, known.options) != (service.scheduler, service.options):
+            yield Fix(standby, advice.edit_service(service))
+        own = {each.name: each for each in known.destinations} if known is not None else {}
+        for each in service.destinations:
+            if each.name not in own:
+                yield Fix(standby, advice.add_destination(service, each))
+            elif own[each.name] != each:
+                yield Fix(standby, advice.edit_destination(service, each))
+        if lost := own.keys() - {each.name for each in service.destinations}:
+            extra[service.selector] = lost
+    if extra:
+        words = "; ".join(" ".join((*selector, *sorted(names))) for selector, names in extra.items())
+        yield advice.by_hand(standby, f"see whether anybody needs what is only there: {words}")
 
 
 def _comparable(table: Iterable[ipvs.Service]) -> Iterator[str]:

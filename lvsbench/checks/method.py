@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim, active_director
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ipvs import lines
@@ -21,6 +23,7 @@ from lvsbench.checks.ways import (
 )
 from lvsbench.cluster import ForwardingMethod, Node
 from lvsbench.examine import Exam, View
+from lvsbench.facts.ipvs import Destination
 
 METHOD = Code(
     "LVS-IPVS-006",
@@ -110,7 +113,6 @@ def _wrong(view: View, exam: Exam, aim: Aim, ready: frozenset[ForwardingMethod])
     peers = [each.method for each in serving(view) if each.server != server and each.method in ready]
     better = peers[0] if peers and peers[0] is not None else min(ready, key=list(ForwardingMethod).index)
     breaks = bool(aim.destination.weight)
-    service = " ".join(aim.service.selector)
     return Finding(
         METHOD.code,
         Verdict.ERROR if breaks else Verdict.WARNING,
@@ -123,7 +125,7 @@ def _wrong(view: View, exam: Exam, aim: Aim, ready: frozenset[ForwardingMethod])
             Evidence(exam.node, "ipvsadm -Sn", lines(aim.service)),
             *_preparation(view, aim, server),
         ),
-        (Fix(exam.node, f"ipvsadm -e {service} -r {aim.destination.name} {better.flag} -w {aim.destination.weight}"),),
+        (Fix(exam.node, advice.exchange(aim.service, aim.destination, _as(aim, better))),),
         Place.SERVICE,
         frozenset((server.name,)),
         breaks,
@@ -144,6 +146,13 @@ def _wrong(view: View, exam: Exam, aim: Aim, ready: frozenset[ForwardingMethod])
             )
         ),
     )
+
+
+def _as(aim: Aim, method: ForwardingMethod) -> Destination:
+    """Return a destination by another method: without the options of a tunnel; DR and TUN keep the port."""
+    own = aim.service.selector[1].rpartition(":")[2] if aim.service.selector[0] != "-f" else "0"
+    port = aim.destination.port if method is ForwardingMethod.NAT else int(own)
+    return replace(aim.destination, flag=method.flag, port=port, options=())
 
 
 def _state(view: View, aim: Aim, server: Node) -> str:

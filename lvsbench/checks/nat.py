@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import (
@@ -27,6 +29,7 @@ from lvsbench.checks.ways import (
 )
 from lvsbench.cluster import ForwardingMethod, Mode, Role
 from lvsbench.examine import Exam, View
+from lvsbench.facts.sysctls import CONF
 from lvsbench.facts.ways import Way
 
 GATEWAY = Code(
@@ -67,8 +70,8 @@ PORT = Code(
     "the real server.",
     shows="NAT only. Refused at once, as 1 of N: the real server's kernel answers RST, translated back to the VIP.",
     confirm="On the director: ipvsadm -Ln. On the real server: ss -ltn; is the port of the table there?",
-    mend="Delete the destination and add it with the right port, in the live table and where it is kept "
-    "(keepalived.conf, ldirectord.cf, /etc/ipvsadm.rules).",
+    mend="Add the destination with the right port and give the other one weight 0, in the live table and where it is "
+    "kept (keepalived.conf, ldirectord.cf, /etc/ipvsadm.rules).",
     source="net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_dnat_handler",
 )
 
@@ -119,10 +122,10 @@ def _way_back(view: View, aim: Aim) -> Iterator[Finding]:
     need = f"in NAT it must have {aim.director.name} as its next hop, which alone can put the VIP {aim.vip} back"
     fix = [mend_way(view, aim)]
     if direct:
-        fix.append(Fix(aim.director.name, "sysctl -w net.ipv4.conf.all.send_redirects=0"))
         own = view.cluster.shared_segment(aim.director, aim.server)
         link = aim.director.on(own) if own else None
-        fix += [Fix(aim.director.name, f"sysctl -w net.ipv4.conf.{link[0]}.send_redirects=0")] if link else []
+        arms = ("all", *((link[0],) if link else ()))
+        fix.append(Fix(aim.director.name, advice.sysctl({f"{CONF}/{each}/send_redirects": 0 for each in arms})))
     yield Finding(
         SAME_SUBNET.code if direct else GATEWAY.code,
         verdict,
@@ -192,15 +195,22 @@ def _port(view: View, aim: Aim) -> Iterator[Finding]:
             Evidence(aim.director.name, "ipvsadm -Sn", f"-a {service} {line}"),
             Evidence(name, "ss -ltn", " ".join(f"{socket.address}:{socket.port}" for socket in exam.sockets)),
         ),
-        (
-            Fix(aim.director.name, f"ipvsadm -a {service} -r {rip}:{right} -m -w {aim.destination.weight}"),
-            Fix(aim.director.name, f"ipvsadm -d {service} -r {aim.destination.name}"),
-        ),
+        (Fix(aim.director.name, _moved(aim, right)),)
+        if broken
+        else (advice.by_hand(aim.director.name, "see which port is meant: table or topology is wrong"),),
         Place.SERVICE,
         frozenset((name,)),
         breaks,
         explains=frozenset(("LVS-RS-001", "LVS-RS-003")) if broken else frozenset(),
     )
+
+
+def _moved(aim: Aim, port: int) -> str:
+    """Return the command that sends requests to another port, where a destination may be for that already."""
+    new = replace(aim.destination, port=port)
+    if any(each.name == new.name for each in aim.service.destinations):
+        return advice.together(advice.edit_destination(aim.service, new), advice.drain(aim.service, aim.destination))
+    return advice.exchange(aim.service, aim.destination, new)
 
 
 CHECK = Check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import aims
 from lvsbench.checks.answers import NO_MAC, by_proxy, egress, is_local, named, reply, rightful, whose
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
@@ -147,7 +148,7 @@ def _entry(view: View, node: Node, entry: Neighbour) -> Iterator[Finding]:
         + ("; a PERMANENT entry is neither asked for anew nor replaced by a reply" if static else ""),
         effect=_effect(node, entry, vip, bypass) if wrong else "nothing today; packets are lost after a failover",
         evidence=(Evidence(node.name, f"ip neigh show {entry.address}", _text(entry)),),
-        fix=(Fix(node.name, f"ip neigh del {entry.address} dev {entry.interface}"),),
+        fix=(Fix(node.name, advice.forget(entry)),),
         place=_place(node, entry.address == vip),
         servers=frozenset(servers) if entry.address != vip else frozenset(),
         breaks=wrong and not bypass,
@@ -228,7 +229,7 @@ def _mute(view: View, node: Node, entry: Neighbour, servers: frozenset[str]) -> 
     """Say why a node does not answer for its own address, where it is not that it cannot hear."""
     exam, own = view.exam(node.name), entry.address
     port = next((name for name, link in node.links.items() if link.address == own), None)
-    if exam is None or port is None or not exam.holds(own) or crippled(node, exam):
+    if exam is None or port is None or not exam.holds(own) or crippled(view, node, exam):
         return
     said = reply(exam, port, own, None)
     if said.answers is False:
@@ -240,9 +241,11 @@ def _mute(view: View, node: Node, entry: Neighbour, servers: frozenset[str]) -> 
             because=said.because,
             effect="nobody can send to it who has not known its MAC before",
             evidence=(Evidence(node.name, f"ip -4 -o addr show to {own}", ", ".join(exam.holds(own))),),
-            fix=(Fix(node.name, "arptables-legacy -L -n --line-numbers"),)
-            if "rule" in said.because
-            else (Fix(node.name, "sysctl -w net.ipv4.conf.all.arp_ignore=1"),),
+            fix=(
+                advice.by_hand(node.name, f"let its rules for ARP pass {own}: arptables -vnL; nft -a list ruleset")
+                if said.by_rule
+                else Fix(node.name, advice.at_most(exam, port, "arp_ignore", 1)),
+            ),
             place=_place(node, vip=False) if node.role is not Role.REAL_SERVER else Place.TO_SERVER,
             servers=servers,
             breaks=True,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim, active_director, endpoint
 from lvsbench.checks.arp import HIDDEN, NOBODY
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.neighbours import UNRESOLVED
-from lvsbench.checks.ways import fits, look, served, serving, settled, skipped, unknown
+from lvsbench.checks.ways import cut_off, fits, look, served, serving, settled, skipped, unknown
 from lvsbench.cluster import ForwardingMethod, Node, Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts.firewall import Firewall
@@ -88,6 +89,18 @@ RENAMED = Code(
     "ip-link(8)",
 )
 
+CUT_OFF = Code(
+    "LVS-LINK-004",
+    "A node's address has a longer prefix than its segment",
+    "The route to the segment comes with the address, for as many hosts as its prefix says. With /32, or half of the"
+    " network, the node has no way to its neighbours, and none through them either: `Nexthop has invalid gateway`."
+    " With a route of its own to the segment /32 is well, as hosts of clouds have it.",
+    "Timeouts: this real server's share of the connections, or all of them if it is the director. In every mode.",
+    "ip -4 -o addr: compare the prefix with that of the other nodes; ip route shows no route to the segment.",
+    "Add the address with the segment's prefix, here and in the host's network configuration.",
+    "net/ipv4/fib_frontend.c:fib_add_ifaddr; net/ipv4/fib_semantics.c:fib_check_nh_v4_gw",
+)
+
 # --------------------------------------------------------------------------------------------------------- listening
 
 
@@ -142,14 +155,14 @@ def _refuses(view: View, aim: Aim, server: Node, exam: Exam) -> Finding | None:
     if elsewhere:
         code, where = BOUND, " and ".join(dict.fromkeys(f"{each.address}:{port}" for each in elsewhere))
         claim = f"the service on {server.name} listens on {where}, not on {wanted}"
-        fix = f"# bind the service to 0.0.0.0:{port}, then: ss -ltn 'sport = :{port}'"
+        fix = f"bind the service to 0.0.0.0:{port}, then see: ss -ltn 'sport = :{port}'"
     elif others:
         code, where = PORT, " and ".join(map(str, others))
         claim = f"the service on {server.name} listens on port {where}, and requests arrive at {wanted}"
-        fix = f"# let the service listen on port {port}, then: ss -ltn 'sport = :{port}'"
+        fix = f"let the service listen on port {port}, then see: ss -ltn 'sport = :{port}'"
     else:
         code, claim = SILENT, f"nothing listens on {server.name} at {wanted}"
-        fix = f"# start the service, then: ss -ltnp 'sport = :{port}'"
+        fix = f"start the service, then see: ss -ltnp 'sport = :{port}'"
     method = aim.method.forward if aim.method is not None else ""
     return Finding(
         code.code,
@@ -160,9 +173,8 @@ def _refuses(view: View, aim: Aim, server: Node, exam: Exam) -> Finding | None:
         effect="its share of the connections is refused at once",
         evidence=(Evidence(server.name, "ss -ltn", _table(exam, protocol)),),
         fix=(
-            Fix(server.name, fix),
-            Fix(aim.director.name, f"ipvsadm -e {' '.join(aim.service.selector)} -r {aim.destination.name}"
-                f" {aim.destination.flag} -w 0  # until it is mended"),
+            advice.by_hand(server.name, fix),
+            Fix(aim.director.name, f"{advice.drain(aim.service, aim.destination)}  # until it is mended"),
         ),
         place=Place.SERVER,
         servers=frozenset((server.name,)),
@@ -237,7 +249,9 @@ def _overflowing(view: View) -> Iterator[Finding]:
                     because=f"TcpExtListenOverflows grew by {grown}",
                     effect="single connections are slow or time out",
                     evidence=(Evidence(node.name, "nstat -az TcpExtListenOverflows", f"+{grown} during the probes"),),
-                    fix=(Fix(node.name, "ss -ltn  # Recv-Q near Send-Q: a longer backlog, more workers"),),
+                    fix=(
+                        advice.by_hand(node.name, "more workers, a longer backlog: in ss -ltn, Recv-Q is near Send-Q"),
+                    ),
                     place=Place.SERVER,
                     servers=frozenset((node.name,)),
                 )
@@ -249,11 +263,11 @@ def _overflowing(view: View) -> Iterator[Finding]:
 
 
 def _links(view: View) -> Iterator[Finding]:
-    found: dict[str, list[Finding]] = {code.code: [] for code in (DOWN, ABSENT, RENAMED)}
+    found: dict[str, list[Finding]] = {code.code: [] for code in (DOWN, ABSENT, RENAMED, CUT_OFF)}
     for node in view.cluster.nodes.values():
         exam = look(view, node.name, "links", "addresses")
         if isinstance(exam, str):
-            for code in (DOWN, ABSENT, RENAMED):
+            for code in (DOWN, ABSENT, RENAMED, CUT_OFF):
                 found[code.code].append(unknown(code, node.name, exam))
             continue
         for interface, link in node.links.items():
@@ -263,6 +277,7 @@ def _links(view: View) -> Iterator[Finding]:
         (DOWN, "every interface of the cluster is up"),
         (ABSENT, "every node has its own addresses"),
         (RENAMED, "every interface is the one that the topology names"),
+        (CUT_OFF, "every node has a way to its own segment"),
     ):
         yield from settled(code, found[code.code], well)
 
@@ -284,23 +299,36 @@ def _link(
     effect = "its share of the connections fails" if servers else "every connection fails" if needed else ""
     if link is None or not link.up or not link.carrier:
         state = "is missing" if link is None else "is down" if not link.up else "has no carrier"
-        fix = f"ip link set {name} up" if link is not None and not link.up else f"ip -s link show {name}  # cable, port"
+        down = link is not None and not link.up
+        look_at = advice.by_hand(node.name, f"see to cable, switch port and driver: ip -s link show {name}")
+        fix = Fix(node.name, advice.up(name)) if down else look_at
         claim, because = f"{node.name}'s {name} {state}", f"it is the link with {address}"
         yield Finding(
-            DOWN.code, verdict, node.name, claim, because, effect, evidence, (Fix(node.name, fix),), place, servers,
+            DOWN.code, verdict, node.name, claim, because, effect, evidence, (fix,), place, servers,
             needed, explains=explains,
         )  # fmt: skip
     if not held and link is not None:
         on = next((segment.network for key, segment in view.cluster.segments.items()
                    if key == node.links[interface].segment), None)  # fmt: skip
-        fix = f"ip addr add {address}/{on.prefixlen if on else 32} dev {name}"
+        fix = Fix(node.name, advice.hold(IPv4Interface(f"{address}/{on.prefixlen if on else 32}"), name))
         claim = f"{node.name} does not have its address {address}"
         because = f"the topology gives it to {interface}, which has " + (
             ", ".join(str(has.address) for has in exam.state.addresses if has.interface == interface) or "no address"
         )
         yield Finding(
-            ABSENT.code, verdict, node.name, claim, because, effect, evidence, (Fix(node.name, fix),), place, servers,
+            ABSENT.code, verdict, node.name, claim, because, effect, evidence, (fix,), place, servers,
             needed, explains=explains,
+        )  # fmt: skip
+    wrong = cut_off(view, node, exam, interface)
+    if wrong is not None:
+        has, right = wrong
+        yield Finding(
+            CUT_OFF.code, verdict, node.name,
+            f"{node.name} has {has.address} on {has.interface}, and its segment is {right.network}",
+            f"a prefix of {has.address.network.prefixlen} brings no route to {right.network}, and no other route leads"
+            " there",
+            effect, evidence, (Fix(node.name, advice.hold(right, has.interface)),), place, servers, needed,
+            explains=explains | _WAYS,
         )  # fmt: skip
     differs = mac is not None and link is not None and link.mac != mac
     if held and (name != interface or differs):
@@ -309,6 +337,10 @@ def _link(
             RENAMED.code, Verdict.WARNING, node.name, claim + (f" ({mac})" if mac else ""),
             because="the topology file and the node do not agree", evidence=evidence, place=place, servers=servers,
         )  # fmt: skip
+
+
+_WAYS = frozenset(("LVS-NET-001", "LVS-NET-002", "LVS-NAT-001", "LVS-NAT-002", "LVS-NET-003", "LVS-DR-001"))
+"""What follows where a node has no way to its own segment."""
 
 
 def _flags(exam: Exam, interface: str) -> str:
@@ -340,6 +372,6 @@ CHECK = Check(
     "real_server",
     "config",
     "Do the real servers take the requests?",
-    (DOWN, ABSENT, RENAMED, SILENT, BOUND, PORT, OVERFLOW),
+    (DOWN, ABSENT, RENAMED, CUT_OFF, SILENT, BOUND, PORT, OVERFLOW),
     judge,
 )

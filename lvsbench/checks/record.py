@@ -63,7 +63,7 @@ def cause_record(cause: Cause) -> dict[str, Any]:
         "servers": sorted(finding.servers),
         "symptom": finding.symptom,
         "evidence": [_evidence(each) for each in finding.evidence],
-        "fix": [{"node": each.node, "command": each.command} for each in finding.fix],
+        "fix": [{"node": each.node, "command": each.command, "by_hand": each.by_hand} for each in finding.fix],
         "consequences": list(dict.fromkeys(each.code for each in cause.consequences)),
         "follows": [_finding(each) for each in cause.consequences],
     }

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim, active_director
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import (
+    LOOSE,
     arrival,
     client_address,
     fails_reverse_path,
@@ -121,7 +123,7 @@ def _dropped(view: View, each: _Arrival, reason: str, servers: frozenset[str]) -
             *((shown(name, ask, told),) if told is not None else ()),
             Evidence(name, f"sysctl {' '.join(sysctls.dotted(path) for path in paths)}", read),
         ),
-        (Fix(name, f"sysctl -w {sysctls.dotted(paths[1])}=2"),),
+        (Fix(name, advice.sysctl({paths[1]: LOOSE})),),
         each.place,
         servers,
         breaks=True,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import (
@@ -30,6 +31,7 @@ from lvsbench.checks.ways import (
 )
 from lvsbench.cluster import ForwardingMethod, Node, Role
 from lvsbench.examine import Exam, View
+from lvsbench.facts.routes import Route
 from lvsbench.facts.ways import Ask, Way
 
 REPLY = Code(
@@ -120,21 +122,19 @@ def _ending(finding: Finding) -> object:
     return finding.code, finding.node, finding.verdict, finding.because, finding.place
 
 
-def _ended(exam: Exam, ask: Ask, way: Way) -> tuple[str, tuple[Evidence, ...], list[Fix]]:
-    """Say how a way ends, with the evidence and the command that removes a route which says so."""
+def _ended(exam: Exam, ask: Ask, way: Way) -> tuple[str, tuple[Evidence, ...], Route | None]:
+    """Say how a way ends, with the evidence and the route which says so, if any does."""
     evidence = [shown(exam.node, ask, way)]
     ending = [
         route
         for route in exam.state.routes
         if route.type in ("unreachable", "prohibit", "blackhole") and ask.destination in route.destination
     ]
-    fix = []
+    route = None
     text = f"ip route get says {way.text.strip()!r}"
     if ending and way.kind != "local":
         route = max(ending, key=lambda each: each.destination.prefixlen)
         text += f": there is a route '{route.text}'"
-        table = f" table {route.table}" if route.table != "main" else ""
-        fix.append(Fix(exam.node, f"ip route del {route.type} {route.destination}{table}"))
         evidence.append(Evidence(exam.node, "ip route show table all", route.text))
     down = [link.interface for link in exam.state.links if not (link.up and link.carrier) and not link.kind]
     if down:
@@ -144,7 +144,20 @@ def _ended(exam: Exam, ask: Ask, way: Way) -> tuple[str, tuple[Evidence, ...], l
     if policy:
         text += "; policy rules choose other tables than main"
         evidence.append(Evidence(exam.node, "ip rule show", "\n".join(policy)))
-    return text, tuple(evidence), fix
+    return text, tuple(evidence), route
+
+
+def _another_way(view: View, node: Node, to: IPv4Address, ending: Route | None) -> Fix:
+    """Return the command that gives a node a way to an address: on its own segment, else by its gateway."""
+    home = next((segment for segment in view.cluster.segments.values() if to in segment.network), None)
+    network = home.network if home is not None and ending is None else IPv4Network(to)
+    table = ending.table if ending is not None else "main"
+    near = next((name for name, link in node.links.items() if home is not None and link.address in home.network), None)
+    if near is not None:
+        return Fix(node.name, advice.way(network, dev=near, table=table))
+    if node.gateway is None:
+        return advice.by_hand(node.name, f"give it a way to {network}: the topology names no gateway for it")
+    return Fix(node.name, advice.way(network, via=node.gateway, table=table))
 
 
 def _replies(view: View, aim: Aim) -> Iterator[Finding]:
@@ -162,15 +175,16 @@ def _replies(view: View, aim: Aim) -> Iterator[Finding]:
         return
     if masqueraded(view, aim):
         return
-    if lacking := crippled(aim.server, exam):
+    if lacking := crippled(view, aim.server, exam):
         yield skipped(REPLY, f"{name} has no way to {client}, since {lacking}", name)
         return
-    because, evidence, fix = _ended(exam, ask, way)
+    because, evidence, route = _ended(exam, ask, way)
     own = way.kind == "local"
     verdict, breaks = weighs(aim)
-    held = exam.holds(client)
-    if own and held:
-        fix = [Fix(name, f"ip addr del {client} dev {held[0]}")]
+    fix: tuple[Fix, ...] = (mend_way(view, aim, route),)
+    if own:
+        mine = [has for has in exam.state.addresses if has.address.ip == client]
+        fix = tuple(Fix(name, advice.give_up(exam, has)) for has in mine)
     yield Finding(
         REPLY.code,
         verdict,
@@ -179,7 +193,7 @@ def _replies(view: View, aim: Aim) -> Iterator[Finding]:
         because,
         f"connections to {name} time out: it cannot answer",
         evidence,
-        (*fix, *(() if own or fix else (mend_way(view, aim),))),
+        fix,
         Place.REPLY,
         frozenset((name,)),
         breaks,
@@ -200,21 +214,11 @@ def _director(view: View, aim: Aim) -> Iterator[Finding]:
     for answer, whom, place in questions:
         if answer is None:
             yield unknown(DIRECTOR, name, f"the way from {name} to {whom} was not asked for")
-        elif answer[1].kind in STOPS and (lacking := crippled(aim.director, exam)):
+        elif answer[1].kind in STOPS and (lacking := crippled(view, aim.director, exam)):
             yield skipped(DIRECTOR, f"{name} has no way to {whom}, since {lacking}", name)
         elif answer[1].kind in STOPS:
-            because, evidence, fix = _ended(exam, *answer)
+            because, evidence, route = _ended(exam, *answer)
             verdict, breaks = weighs(aim)
-            shared = view.cluster.shared_segment(aim.director, view.cluster.nodes[whom])
-            link = aim.director.on(shared) if shared else None
-            gateway = aim.director.gateway or "A-ROUTER"
-            # The link is up, and its address is there: then the prefix that makes the segment's route is not.
-            own = (
-                f"ip addr replace {view.cluster.interface(aim.director, shared)} dev {link[0]}"
-                if shared and link
-                else ""
-            )
-            cure = own or f"ip route add {answer[0].destination} via {gateway}"
             yield Finding(
                 DIRECTOR.code,
                 verdict,
@@ -223,7 +227,7 @@ def _director(view: View, aim: Aim) -> Iterator[Finding]:
                 because,
                 f"connections to {server} fail: {name} cannot send {'requests' if whom == server else 'replies'} on",
                 evidence,
-                tuple(fix) or (Fix(name, cure),),
+                (_another_way(view, aim.director, answer[0].destination, route),),
                 place,
                 frozenset((server,)),
                 breaks,
@@ -237,7 +241,7 @@ def _requests(view: View) -> Iterator[Finding]:
     answer = asked(exam, vip) if not isinstance(exam, str) else None
     if isinstance(exam, str) or answer is None:
         yield unknown(REQUEST, client, exam if isinstance(exam, str) else f"the way to {vip} was not asked for")
-    elif answer[1].kind in STOPS and (lacking := crippled(view.cluster.client, exam)):
+    elif answer[1].kind in STOPS and (lacking := crippled(view, view.cluster.client, exam)):
         yield skipped(REQUEST, f"{client} has no way to {vip}, since {lacking}", client)
     elif answer[1].kind in STOPS:
         yield _stuck(view, exam, answer, Place.CLIENT, frozenset())
@@ -251,7 +255,7 @@ def _requests(view: View) -> Iterator[Finding]:
             yield unknown(
                 REQUEST, name, router if isinstance(router, str) else f"the way to {destination} is not known"
             )
-        elif to[1].kind in STOPS and (lacking := crippled(view.cluster.nodes[name], router)):
+        elif to[1].kind in STOPS and (lacking := crippled(view, view.cluster.nodes[name], router)):
             yield skipped(REQUEST, f"{name} has no way to {destination}, since {lacking}", name)
         elif to[1].kind in STOPS:
             everyone = any(not servers for _, servers in found)
@@ -260,10 +264,8 @@ def _requests(view: View) -> Iterator[Finding]:
 
 
 def _stuck(view: View, exam: Exam, answer: tuple[Ask, Way], place: Place, servers: frozenset[str]) -> Finding:
-    because, evidence, fix = _ended(exam, *answer)
+    because, evidence, route = _ended(exam, *answer)
     to = answer[0].destination
-    gateway = view.cluster.nodes[exam.node].gateway or "A-ROUTER"
-    home = next((str(segment.network) for segment in view.cluster.segments.values() if to in segment.network), str(to))
     return Finding(
         REQUEST.code,
         Verdict.ERROR,
@@ -272,7 +274,7 @@ def _stuck(view: View, exam: Exam, answer: tuple[Ask, Way], place: Place, server
         because,
         "requests do not reach the director" if place in (Place.CLIENT, Place.TO_DIRECTOR) else "connections time out",
         evidence,
-        tuple(fix) or (Fix(exam.node, f"ip route add {home} via {gateway}"),),
+        (_another_way(view, view.cluster.nodes[exam.node], to, route),),
         place,
         servers,
         breaks=True,
@@ -336,7 +338,7 @@ def _sizes(view: View, used: Iterable[Aim]) -> Iterator[Finding]:
                 f"a node that {role} there sends up to {other} bytes, which {name} does not take",
                 "short requests work, full segments are lost",
                 tuple(Evidence(each, "ip link show", f"mtu {size}") for each, size in sizes.items()),
-                (Fix(name, f"ip link set {_interface(view, name, segment)} mtu {other}"),),
+                (Fix(name, advice.resize(_interface(view, name, segment), other)),),
                 Place.SERVER_IN if name in ends else Place.HOST,
                 frozenset((name,)) if name in ends else frozenset(),
             )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import active_director
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ipvs import lines, services
@@ -163,10 +165,28 @@ def _persistent(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterato
                 Evidence(exam.node, "ipvsadm -Sn", lines(service)),
                 Evidence(exam.node, "ipvsadm -Lnc --persistent-conn", _listing(templates)),
             ),
-            (Fix(exam.node, f"ipvsadm -E {' '.join(service.selector)} -s {service.scheduler}"),),
+            (_without_persistence(exam.node, service),),
             Place.SERVICE,
             explains=_UNEVEN,
         )
+
+
+def _without_persistence(director: str, service: ipvs.Service) -> Fix:
+    """Return what ends persistence, with all else as it is. IPVS takes no service for all ports without it.
+
+    Source: net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_genl_set_cmd and do_ip_vs_set_ctl; ipvsadm.c: zero port specified for
+    non-persistent service.
+    """
+    if service.selector[0] != "-f" and service.selector[1].endswith(":0"):
+        return advice.by_hand(director, "give each port a service of its own: one for all ports must be persistent")
+    kept, words = [], list(service.options)
+    while words:
+        word = words.pop(0)
+        if word not in ("-p", "-M"):
+            kept.append(word)
+        elif words and not words[0].startswith("-"):
+            words.pop(0)
+    return Fix(director, advice.edit_service(replace(service, options=tuple(kept))))
 
 
 def _listing(connections: Iterable[Connection]) -> str:
@@ -212,7 +232,7 @@ def _gone(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Find
                 Evidence(exam.node, "ipvsadm -Lnc", _listing(lost)),
                 Evidence(exam.node, "ipvsadm -Sn", lines(service)),
             ),
-            (Fix(exam.node, "sysctl -w net.ipv4.vs.expire_nodest_conn=1"),),
+            (Fix(exam.node, advice.sysctl({"net/ipv4/vs/expire_nodest_conn": 1})),),
             Place.SERVICE,
             frozenset(node.name if node else str(at) for node, at in zip(nodes, servers, strict=True)),
             # Whoever asks anew is sent elsewhere; the requests of the probe are new.
@@ -255,10 +275,7 @@ def _full(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Find
             "new connections are refused at once" if everyone else "the others carry its share",
             (Evidence(exam.node, "ipvsadm -Ln --thresholds", text),),
             tuple(
-                Fix(
-                    exam.node,
-                    f"ipvsadm -e {' '.join(service.selector)} -r {each.name} {each.flag} -w {each.weight} -x 0 -y 0",
-                )
+                Fix(exam.node, advice.edit_destination(service, replace(each, upper=0, lower=0)))
                 for each in full.values()
             ),
             Place.SERVICE,
@@ -293,7 +310,7 @@ def _quiescent(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator
             "expire_quiescent_template is 0, so their templates outlive the drain and are renewed by every connection",
             f"{words} does not become empty",
             (Evidence(exam.node, "ipvsadm -Lnc --persistent-conn", _listing(kept)),),
-            (Fix(exam.node, "sysctl -w net.ipv4.vs.expire_quiescent_template=1"),),
+            (Fix(exam.node, advice.sysctl({"net/ipv4/vs/expire_quiescent_template": 1})),),
             Place.SERVICE,
             names,
         )
@@ -313,7 +330,7 @@ def _hashed(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
             f"{service.scheduler} chooses by the destination address, which is the same for all clients",
             "nothing is balanced",
             (Evidence(exam.node, "ipvsadm -Sn", lines(service)),),
-            (Fix(exam.node, f"ipvsadm -E {' '.join(service.selector)} -s wlc {' '.join(service.options)}".rstrip()),),
+            (Fix(exam.node, advice.edit_service(replace(service, scheduler="wlc"))),),
             Place.SERVICE,
             explains=_UNEVEN,
         )

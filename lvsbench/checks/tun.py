@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from itertools import pairwise
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import (
+    LOOSE,
     client_address,
     fails_reverse_path,
     look,
@@ -171,7 +173,7 @@ def _unwraps(view: View, aim: Aim) -> Iterator[Finding]:
     if able:
         code, claim = DOWN, f"{device} of {name} is down"
         because = f"it is the interface that takes {kind} for {rip}, and one that is down gets no packets"
-        fix = [Fix(name, f"ip link set {device} up")]
+        fix = [Fix(name, advice.up(device))]
     else:
         code, claim = NOTHING, f"nothing on {name} unwraps {kind} packets from {outer or 'the director'} for {rip}"
         because = (
@@ -180,11 +182,8 @@ def _unwraps(view: View, aim: Aim) -> Iterator[Finding]:
             or f"it has no tunnel interface of that kind; module {module} is "
             + ("loaded" if exam.state.is_loaded(module) else "not loaded")
         )  # fmt: skip
-        fix = [Fix(name, f"modprobe {module} && ip link set {device} up")]
-        if kind != "gre":
-            fix.append(
-                Fix(name, f"ip addr add {aim.vip}/32 dev {device} && sysctl -w net.ipv4.conf.{device}.rp_filter=2")
-            )
+        ready = advice.together(f"modprobe {module}", advice.sysctl(advice.QUIET), advice.up(device))
+        fix = [Fix(name, advice.together(ready, advice.hold(aim.vip, device), _loose(device)))]
     links = [f"{link.interface}: {'UP' if link.up else 'DOWN'} {link.kind}" for link in exam.state.links if link.kind]
     yield Finding(
         code.code,
@@ -201,6 +200,10 @@ def _unwraps(view: View, aim: Aim) -> Iterator[Finding]:
         # An address goes with its interface.
         explains=frozenset((FILTERED.code, *(("LVS-VIP-004", "LVS-VIP-005") if code is NOTHING else ()))),
     )
+
+
+def _loose(device: str) -> str:
+    return advice.sysctl({f"{sysctls.CONF}/{device}/rp_filter": LOOSE})
 
 
 def _other_port(aim: Aim, exam: Exam, port: int) -> Finding:
@@ -246,9 +249,7 @@ def _filter(view: View, aim: Aim) -> Iterator[Finding]:
     if not reason:
         return
     bare = not any(has.interface == tunnel.interface for has in exam.state.addresses)
-    dotted = sysctls.dotted(tunnel.interface)
-    change = f"sysctl -w net.ipv4.conf.{dotted}.rp_filter=2"
-    cure = f"{change} && ip addr add {aim.vip}/32 dev {tunnel.interface}" if bare else change
+    cure = advice.together(_loose(tunnel.interface), advice.hold(aim.vip, tunnel.interface) if bare else "")
     told = exam.ways.get(ask := Ask(aim.vip, client, tunnel.interface))
     values = [f"net/ipv4/conf/{each}/rp_filter" for each in ("all", tunnel.interface)]
     read = "\n".join(f"{sysctls.dotted(path)} = {exam.state.sysctls.get(path, '?')}" for path in values)

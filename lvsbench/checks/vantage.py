@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lvsbench.checks import advice
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.cluster import Role
 from lvsbench.examine import View
@@ -63,7 +64,10 @@ def _inside(view: View, way: str, held: list[str], other: str) -> Finding:
         because = f"{client} has an address of {other}: it is the same host"
     else:
         because = f"the kernel of {client} delivers {vip} to itself"
-    fix = tuple(Fix(client, f"ip addr del {vip}/32 dev {interface}") for interface in held)
+    exam = view.exam(client)
+    mine = [has for has in exam.state.addresses if has.address.ip == vip] if exam is not None else []
+    # A client that is one of the cluster's hosts has the VIP for a reason.
+    fix = tuple(Fix(client, advice.give_up(exam, has)) for has in mine if exam is not None and not other)
     return Finding(
         INSIDE.code,
         Verdict.ERROR,
@@ -72,7 +76,7 @@ def _inside(view: View, way: str, held: list[str], other: str) -> Finding:
         because,
         "what this client sees says nothing about the service",
         (Evidence(client, Ask(vip).command, way or f"{vip} is held"),),
-        fix or (Fix(client, "# probe from a host that is neither director nor real server"),),
+        fix or (advice.by_hand(client, "probe from a host that is neither director nor real server"),),
         Place.VANTAGE,
         breaks=True,
         explains=frozenset(f"LVS-PATH-{number:03d}" for number in range(1, 40)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim, active_director, methods
 from lvsbench.checks.answers import asks_as, egress, is_local
 from lvsbench.checks.arp import NOBODY, TAKEN
@@ -56,7 +57,7 @@ WIDE = Code(
     " them packets into nowhere, and may answer ARP for all of them.",
     "Timeouts for clients of that subnet: what this real server sends them never leaves it. With DR and TUN.",
     "ip route get CIP: `local ... dev lo` or a wrong dev. ip -4 -o addr show to VIP: the prefix must be /32.",
-    "Delete the address and add it with /32." + _BOOT,
+    "Add the address with /32, then delete the one with the wrong prefix." + _BOOT,
     "net/ipv4/fib_frontend.c:fib_add_ifaddr; measured: VIP/24 on lo answers for the whole subnet",
 )
 PRIMARY = Code(
@@ -88,7 +89,7 @@ LOOPS = Code(
     " forwards, it sends them to the director, which balances them again, until the TTL is used up.",
     "Timeouts or `TTL exceeded` for this real server's share, and some thirty times the packets at the director.",
     _HOLD + " nstat -az IpForwDatagrams grows; tcpdump -v: one SYN with a falling TTL.",
-    "arp_ignore=1 and arp_announce=2 on all, VIP/32 on lo, and ip_forward=0 unless it is a router." + _BOOT,
+    "arp_ignore=1 and arp_announce=2 on all, and VIP/32 on lo: what is local is not forwarded." + _BOOT,
     "net/ipv4/ip_forward.c:ip_forward; net/netfilter/ipvs/ip_vs_xmit.c:decrement_ttl",
 )
 LEFT = Code(
@@ -151,7 +152,7 @@ def _on_a_director(view: View) -> Iterator[Finding]:
         because=f"{vip} is local on none of {', '.join(exams)}: no address, no local route",
         effect="nobody finds the VIP: no route to host, or timeouts",
         evidence=tuple(_shown(exam, vip) for exam in exams.values() if not isinstance(exam, str)),
-        fix=(Fix(director.name, f"ip addr add {vip}/32 dev {on[0] if on else 'IF'}"),),
+        fix=(Fix(director.name, advice.hold(vip, on[0] if on else next(iter(director.links)))),),
         place=Place.TO_DIRECTOR,
         breaks=True,
         explains=frozenset((NOBODY.code, UNRESOLVED.code)),
@@ -243,11 +244,15 @@ def _swap(view: View, director: Exam, interface: str) -> tuple[Fix, ...]:
     """Return the commands that make the DIP primary and the VIP a /32 behind it."""
     vip, node = view.cluster.service.vip, view.cluster.nodes[director.node]
     link = node.links.get(interface)
-    gone = [f"ip addr del {has.address} dev {interface}" for has in _mine(director, vip) if has.interface == interface]
-    # Deleting a primary address deletes its secondaries as well, unless promote_secondaries is set.
-    own = f"ip addr replace {view.cluster.interface(node, link.segment)} dev {interface}" if link else ""
-    commands = [*gone, *([own] if own else []), f"ip addr add {vip}/32 dev {interface}"]
-    return tuple(Fix(node.name, command) for command in commands)
+    wide = [has for has in _mine(director, vip) if has.interface == interface and has.address.network.prefixlen < 32]
+    own = advice.hold(view.cluster.interface(node, link.segment), interface) if link else ""
+    if not wide:
+        # As /32 it is primary all the same where it was there first: it goes behind the DIP.
+        again = [has for has in _mine(director, vip) if has.interface == interface]
+        gone = [advice.give_up(director, has) for has in again]
+        return (Fix(node.name, advice.together(own, *gone, advice.hold(vip, interface))),)
+    gone = [advice.give_up(director, has) for has in wide]
+    return (Fix(node.name, advice.together(own, advice.hold(vip, interface), *gone)),)
 
 
 # ------------------------------------------------------------------------------------------------------- real servers
@@ -297,10 +302,7 @@ def _too_wide(view: View, node: Node, exam: Exam, has: Address) -> Finding:
         if lost
         else "other hosts of that subnet get no answer",
         evidence=(_shown(exam, view.cluster.service.vip), *way),
-        fix=(
-            Fix(node.name, f"ip addr del {has.address} dev {has.interface}"),
-            Fix(node.name, f"ip addr add {has.address.ip}/32 dev {has.interface}"),
-        ),
+        fix=(Fix(node.name, advice.together(advice.hold(has.address.ip, has.interface), advice.give_up(exam, has))),),
         place=Place.REPLY if server else Place.TO_SERVER,
         servers=server,
         breaks=bool(needed),
@@ -337,9 +339,7 @@ def _lacks(view: View, aim: Aim, server: Node, exam: Exam) -> Finding:
     verdict, breaks = weighs(aim)
     counter = "IpForwDatagrams" if loops else "IpInAddrErrors"
     grown = view.grown(server.name, counter)
-    fix = ["sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"]
-    fix.append(f"ip addr add {aim.vip}/32 dev {'tunl0' if arriving == 'tunl0' else 'lo'}")
-    fix += ["sysctl -w net.ipv4.ip_forward=0"] if loops else []
+    fix = [advice.sysctl(advice.QUIET), advice.hold(aim.vip, "tunl0" if arriving == "tunl0" else "lo")]
     counted = (Evidence(server.name, f"nstat -az {counter}", f"+{grown} during the probes"),) if grown else ()
     does = f"forwards requests for it back through {out}" if loops else "drops requests for it"
     return Finding(
@@ -379,9 +379,7 @@ def _leftover(view: View) -> Iterator[Finding]:
                     because="with NAT requests arrive addressed to the RIP",
                     effect="nothing now; what this host sends to the VIP itself stays there",
                     evidence=(_shown(exam, vip),),
-                    fix=tuple(
-                        Fix(node.name, f"ip addr del {has.address} dev {has.interface}") for has in _mine(exam, vip)
-                    ),
+                    fix=tuple(Fix(node.name, advice.give_up(exam, has)) for has in _mine(exam, vip)),
                     servers=frozenset((node.name,)),
                 )
             )

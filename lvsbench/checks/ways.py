@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import Aim, active_director, aims, endpoint
 from lvsbench.checks.finding import Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.cluster import ForwardingMethod, Node, Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts import sysctls
+from lvsbench.facts.addresses import Address
 from lvsbench.facts.firewall import Match, Rule
+from lvsbench.facts.routes import Route, lookup
 from lvsbench.facts.ways import Ask, Way
 
 STOPS = frozenset(("unreachable", "prohibit", "blackhole", "error"))
@@ -70,14 +73,32 @@ def look(view: View, name: str, *sections: str) -> Exam | str:
     return next((f"{name}: {part} not read: {exam.missing[part]}" for part in sections if part in exam.missing), exam)
 
 
-def crippled(node: Node, exam: Exam) -> str:
+def crippled(view: View, node: Node, exam: Exam) -> str:
     """Say which link of the topology a node lacks, "" for none: ways that end by that are no fault of the routes."""
     for interface, link in node.links.items():
         held = exam.holds(link.address)
         name = held[0] if held else interface
         if not held or not any(each.interface == name and each.up and each.carrier for each in exam.state.links):
             return f"{name} of {node.name} is down or lacks {link.address}"
+        if cut_off(view, node, exam, interface):
+            return f"{name} of {node.name} has {link.address} with a prefix that leaves its segment out"
     return ""
+
+
+def cut_off(view: View, node: Node, exam: Exam, interface: str) -> tuple[Address, IPv4Interface] | None:
+    """Return a node's address whose prefix is longer than its segment's, with the right one; None where all is well.
+
+    With a route to the segment it is well: hosts of clouds have their address as /32, and the network by a route.
+    """
+    link = node.links[interface]
+    right = view.cluster.interface(node, link.segment)
+    mine = [has for has in exam.state.addresses if has.address.ip == link.address]
+    if not mine or any(has.address.network.prefixlen <= right.network.prefixlen for has in mine):
+        return None
+    others = [each.on(link.segment) for each in view.cluster.nodes.values() if each != node]
+    peers = [found[1].address for found in others if found is not None]
+    lost = any(lookup(exam.state.routes, peer) is None for peer in peers)
+    return (mine[0], right) if lost else None
 
 
 def serving(view: View) -> list[Aim]:
@@ -245,26 +266,36 @@ def _follow(
         sender = router
 
 
-def mend_way(view: View, aim: Aim) -> Fix:
-    """Return the command that gives a real server the way to the client that its forwarding method needs."""
+def mend_way(view: View, aim: Aim, ending: Route | None = None) -> Fix:
+    """Return the command that gives a real server the way to the client that its forwarding method needs.
+
+    Args:
+        view: what was seen.
+        aim: the destination.
+        ending: a route of the real server that ends this way. It stays, unless it is for the client alone: a longer
+            prefix in its table goes before it.
+    """
     server, client, cluster = aim.server, client_address(view), view.cluster
     assert server is not None
     home = next((segment for segment in cluster.segments.values() if client in segment.network), None)
     near = next((name for name, link in server.links.items() if home and link.address in home.network), None)
-    network = str(home.network) if home else f"{client}/32"
+    network = home.network if home and ending is None else IPv4Network(client)
+    table = ending.table if ending is not None else "main"
     if aim.method is ForwardingMethod.NAT:
         shared = cluster.shared_segment(aim.director, server)
-        gateway = str(cluster.interface(aim.director, shared).ip) if shared else "AN-ADDRESS-OF-THE-DIRECTOR"
-        return Fix(server.name, f"ip route replace {f'{client}/32' if near else network} via {gateway}")
+        if shared is None:
+            return advice.by_hand(server.name, f"give it a way to {network} that comes by {aim.director.name}")
+        to = IPv4Network(client) if near else network
+        return Fix(server.name, advice.way(to, via=cluster.interface(aim.director, shared).ip, table=table))
     if near:
-        return Fix(server.name, f"ip route replace {network} dev {near}")
-    routers = (node for node in cluster.nodes.values() if node.role is Role.ROUTER)
-    shared = next((found for node in routers if (found := cluster.shared_segment(node, server))), None)
-    router = next(
-        (node for node in cluster.nodes.values() if node.role is Role.ROUTER and shared and node.on(shared)), None
-    )
-    ways = (server.gateway, cluster.interface(router, shared).ip if router and shared else None, "A-ROUTER")
-    return Fix(server.name, f"ip route replace {network} via {next(way for way in ways if way)}")
+        return Fix(server.name, advice.way(network, dev=near, table=table))
+    between = (found for node in cluster.routers if (found := cluster.shared_segment(node, server)))
+    shared = next(between, None)
+    router = next((node for node in cluster.routers if shared and node.on(shared)), None)
+    via = server.gateway or (cluster.interface(router, shared).ip if router and shared else None)
+    if via is None:
+        return advice.by_hand(server.name, f"give it a way to {network}: the topology names no router for it")
+    return Fix(server.name, advice.way(network, via=via, table=table))
 
 
 def fails_reverse_path(exam: Exam, to: IPv4Address, source: IPv4Address, arriving: str) -> str | None:

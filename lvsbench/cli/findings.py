@@ -94,7 +94,8 @@ class Page:
         self._field("because", finding.because)
         self._field("effect", finding.effect)
         for fix in finding.fix:
-            self._field("fix", f"on {fix.node}: {fix.command}" if fix.node else fix.command, "cyan")
+            text = f"by hand, {fix.command}" if fix.by_hand else fix.command
+            self._field("fix", f"on {fix.node}: {text}" if fix.node else text, "cyan")
         for follows in cause.consequences:
             self._field("so also", f"{follows.code}  {follows.claim}", "dim")
         self._field("more", f"lvsbench explain {finding.code}", "dim")

@@ -123,7 +123,7 @@ def parse_stats(text: str) -> tuple[Listed, ...]:
             if words[0] == "->":
                 found[-1].destinations[words[1]] = counters
             else:
-                found.append(Listed(" ".join(words[:-5]), counters))
+                found.append(Listed(_listed_name(words[:-5]), counters))
     return tuple(found)
 
 
@@ -134,7 +134,7 @@ def parse_table(text: str) -> tuple[Listed, ...]:
         words = line.split()
         with understanding(line):
             if words[0] != "->":
-                found.append((" ".join(words[:2]), "persistent" in words[3:], []))
+                found.append((_listed_name(words[:2]), "persistent" in words[3:], []))
                 continue
             if words[2] not in FORWARDS:
                 raise Garbage(line, f"no forwarding method {words[2]!r}")
@@ -158,7 +158,7 @@ def _thresholds(text: str) -> dict[tuple[str, str], tuple[int, int]]:
             if words[0] == "->":
                 found[service, words[1]] = (whole(words[2]), whole(words[3]))
             else:
-                service = " ".join(words[:2])
+                service = _listed_name(words[:2])
     return found
 
 
@@ -166,11 +166,24 @@ def _selector(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
     size = 3 if words[0] == "-f" and words[2:3] == ["-6"] else 2
     if words[0] not in ("-t", "-u", "-f", "--sctp-service"):
         raise ValueError(f"no kind of service {words[0]!r}")
-    if words[0] == "-f":
-        whole(words[1])
-    else:
+    if words[0] != "-f":
         _place(words[1])
-    return tuple(words[:size]), words[size:]
+    name = _mark(words[1]) if words[0] == "-f" else words[1]
+    return (words[0], name, *words[2:size]), words[size:]
+
+
+def _mark(text: str) -> str:
+    """Write a firewall mark as the number without sign that it is.
+
+    Source: ipvsadm 1.31, ipvsadm.c, print_service_entry: ``%d``, so that 2^31 and more is printed negative, which
+    ``ipvsadm -f`` does not take; measured.
+    """
+    return str(whole(text.removeprefix("-")) * (-1 if text.startswith("-") else 1) % 2**32)
+
+
+def _listed_name(words: list[str]) -> str:
+    """Return a service's name of a listing: ``TCP 192.0.2.1:80``, ``FWM 5``."""
+    return " ".join((words[0], _mark(words[1]), *words[2:]) if words[0] == "FWM" else words)
 
 
 def _options(words: list[str]) -> tuple[str, ...]:

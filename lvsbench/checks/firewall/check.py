@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import aims, servers_of
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.firewall import codes, rules
-from lvsbench.checks.firewall.filter import By, Outcome, Result, walk
+from lvsbench.checks.firewall.filter import Outcome, Result, walk
 from lvsbench.checks.firewall.legs import Leg, legs
 from lvsbench.checks.firewall.packet import ACK, PROTOCOL_NAMES, TCP, Packet
 from lvsbench.checks.ways import joined, look, settled, skipped, unknown, weighs
@@ -105,7 +106,7 @@ def _judged(view: View, exam: Exam, leg: Leg) -> Finding | None:
         return None
     if outcome.result is Result.REWRITTEN:
         return _shadow(view, exam, leg, outcome) if leg.director and leg.code is codes.INPUT else None
-    return _stopped(view, exam, leg, outcome, packet)
+    return _stopped(view, leg, outcome, packet)
 
 
 def _shadow(view: View, exam: Exam, leg: Leg, outcome: Outcome) -> Finding | None:
@@ -124,7 +125,7 @@ def _shadow(view: View, exam: Exam, leg: Leg, outcome: Outcome) -> Finding | Non
     return replace(_finding(view, leg, outcome, codes.SHADOW, claim), verdict=Verdict.ERROR, breaks=True)
 
 
-def _stopped(view: View, exam: Exam, leg: Leg, outcome: Outcome, packet: Packet) -> Finding | None:
+def _stopped(view: View, leg: Leg, outcome: Outcome, packet: Packet) -> Finding | None:
     by = outcome.by
     assert by is not None
     sure = outcome.stopped
@@ -144,7 +145,7 @@ def _stopped(view: View, exam: Exam, leg: Leg, outcome: Outcome, packet: Packet)
     hit = failed and bool(rules.grown(view, leg.node, by))
     if not (sure or hit) or leg.code is codes.VRRP:
         verdict, breaks = Verdict.WARNING, False
-    return replace(finding, verdict=verdict, breaks=breaks, fix=_fixes(exam, leg, by, packet))
+    return replace(finding, verdict=verdict, breaks=breaks, fix=(Fix(leg.node, rules.accept(by.chain, packet)),))
 
 
 def _big_ones_work(view: View) -> bool:
@@ -167,7 +168,7 @@ def _finding(view: View, leg: Leg, outcome: Outcome, code: Code, claim: str) -> 
         code.code, Verdict.ERROR, leg.node, claim, because,
         effect=code.shows,
         evidence=(Evidence(leg.node, rules.listing(by.chain), f"{by.text}  ({counted})"),),
-        fix=(Fix(leg.node, rules.delete(by)),) if by.rule else (),
+        fix=(Fix(leg.node, rules.accept(by.chain, packet)),),
         place=place,
         servers=frozenset() if everybody else servers_of(leg.aims),
     )  # fmt: skip
@@ -202,32 +203,17 @@ def _unmarked(view: View) -> Iterator[Finding]:
             yield unknown(codes.UNMARKED, aim.director.name, f"which mark requests bear cannot be told: {outcome.why}")
             continue
         protocol = PROTOCOL_NAMES[leg.packet.protocol or TCP]
-        fix = (
-            f"iptables -t mangle -A PREROUTING -d {aim.vip} -p {protocol} --dport {leg.packet.destination_port} -j MARK"
-        )
+        port = view.cluster.service.port
         yield Finding(
             codes.UNMARKED.code, Verdict.ERROR, aim.director.name,
             f"no rule of {aim.director.name} marks {leg.what} with {wanted}, which the service FWM {wanted} waits for",
             f"they bear {f'the mark {mark}' if mark else 'no mark'} when they come to IPVS",
             codes.UNMARKED.shows,
             (Evidence(aim.director.name, "ipvsadm -Sn", f"-A -f {wanted}"),),
-            (Fix(aim.director.name, f"{fix} --set-mark {wanted}"),),
+            (Fix(aim.director.name, advice.mark(exam.firewall, aim.vip, protocol, port, wanted)),),
             Place.SERVICE,
             breaks=True,
         )  # fmt: skip
-
-
-def _fixes(exam: Exam, leg: Leg, by: By, packet: Packet) -> tuple[Fix, ...]:
-    """Return what lets a packet through: a rule about it is deleted, before one that stops all an exception is put."""
-    general = by.rule is None or not any(
-        match.key in ("source", "destination", "protocol", "source_port", "destination_port", "any", "ct_state")
-        for match in by.rule.matches
-    )
-    fixes = [rules.accept(by.chain, packet) if general else rules.delete(by)]
-    by_state = by.rule is not None and any(match.key == "ct_state" for match in by.rule.matches)
-    if leg.code is codes.FORWARD and by_state and exam.state.sysctls.get("net/ipv4/vs/conntrack") == "0":
-        fixes.append("sysctl -w net.ipv4.vs.conntrack=1")
-    return tuple(Fix(leg.node, fix) for fix in fixes)
 
 
 CHECK = Check(

@@ -19,7 +19,7 @@ CLIENT = Code(
     "A rule or policy of the client drops what it sends to the VIP, or the replies that come from it.",
     "Requests of this client time out or are refused; other clients are served. In every mode.",
     _SEE,
-    "Delete the rule, or accept VIP and port before it." + _LASTING,
+    "Accept VIP and port before the rule, or narrow it." + _LASTING,
     "net/ipv4/ip_output.c:__ip_local_out; net/ipv4/ip_input.c:ip_local_deliver",
 )
 ROUTER = Code(
@@ -29,7 +29,7 @@ ROUTER = Code(
     " to the real server, and the reply. In DR and TUN the reply does not come from where the request went.",
     "Requests time out or are refused for everybody behind that router.",
     _SEE,
-    "Delete the rule, or accept these packets before it." + _LASTING,
+    "Accept these packets before the rule, or narrow it." + _LASTING,
     "net/ipv4/ip_forward.c:ip_forward",
 )
 SHADOW = Code(
@@ -39,7 +39,8 @@ SHADOW = Code(
     " finds no virtual service with that address, or the packet is forwarded and never comes to LOCAL_IN.",
     "The service is dead, or works from one place and is not balanced. IPVS counts no packet. In every mode.",
     _SEE + " ipvsadm -Ln --stats: the service's counters stand still.",
-    "Delete the rule (kube-proxy, docker and old port forwardings leave such)." + _LASTING,
+    "Accept VIP and port before the rule; see whose it is (kube-proxy, docker and old port forwardings leave such)."
+    + _LASTING,
     "net/netfilter/nf_nat_core.c:nf_nat_inet_fn; net/netfilter/ipvs/ip_vs_core.c:ip_vs_ops4",
 )
 INPUT = Code(
@@ -49,7 +50,7 @@ INPUT = Code(
     " comes after these: at LOCAL_IN with priority 99.",
     "All requests time out, or are refused where the rule rejects. IPVS counts no packet. In every mode.",
     _SEE,
-    "Delete the rule, or accept VIP and port in the input chain before it. A rule in forward helps nothing." + _LASTING,
+    "Accept VIP and port in the input chain before the rule, or narrow it. A rule in forward helps nothing." + _LASTING,
     "net/netfilter/ipvs/ip_vs_core.c:ip_vs_ops4",
 )
 UNMARKED = Code(
@@ -70,7 +71,7 @@ OUTPUT = Code(
     " (measured), so that rules for new and established connections do not fit.",
     "Requests for these real servers time out. IPVS counts them as sent.",
     _SEE,
-    "Delete the rule, or accept these packets before it." + _LASTING,
+    "Accept these packets before the rule, or narrow it." + _LASTING,
     "net/netfilter/ipvs/ip_vs_xmit.c:ip_vs_nat_send_or_cont, ip_vs_send_or_cont, ip_vs_tunnel_xmit",
 )
 FORWARD = Code(
@@ -92,7 +93,7 @@ SERVER = Code(
     " from the client's address: rules made for the director's address do not fit.",
     "This real server's share of the connections times out or is refused.",
     _SEE,
-    "Delete the rule, or accept the address and port before it." + _LASTING,
+    "Accept the address and port before the rule, or narrow it." + _LASTING,
     "net/ipv4/ip_input.c:ip_local_deliver",
 )
 TUNNEL = Code(
@@ -102,7 +103,7 @@ TUNNEL = Code(
     " the input chains first, on the network interface.",
     "This real server's share of the connections times out, or is refused where the rule rejects. Only in TUN.",
     _SEE + " tcpdump on the network interface shows protocol 4, on tunl0 nothing.",
-    "Delete the rule, or accept the tunnel's protocol from the director before it." + _LASTING,
+    "Accept the tunnel's protocol from the director before the rule, or narrow it." + _LASTING,
     "net/ipv4/ip_input.c:ip_local_deliver; net/ipv4/tunnel4.c:tunnel4_rcv",
 )
 REPLY = Code(
@@ -111,7 +112,7 @@ REPLY = Code(
     "The reply leaves with the VIP (DR, TUN) or the RIP (NAT) as its source, addressed to the client.",
     "This real server's share of the connections times out.",
     _SEE,
-    "Delete the rule, or accept these packets before it." + _LASTING,
+    "Accept these packets before the rule, or narrow it." + _LASTING,
     "net/ipv4/ip_output.c:__ip_local_out",
 )
 BLACKHOLE = Code(

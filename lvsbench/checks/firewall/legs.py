@@ -14,17 +14,16 @@ from ipaddress import IPv4Address
 from lvsbench.checks.aims import Aim, aims, endpoint
 from lvsbench.checks.finding import Code
 from lvsbench.checks.firewall import codes
-from lvsbench.checks.firewall.packet import EPHEMERAL, GRE, ICMP, IPIP, SCTP, SYN, SYN_ACK, TCP, UDP, VRRP, Packet
+from lvsbench.checks.firewall.packet import EPHEMERAL, GRE, ICMP, IPIP, NUMBERS, SYN, SYN_ACK, TCP, UDP, VRRP, Packet
 from lvsbench.checks.ways import asked
 from lvsbench.cluster import ForwardingMethod, Node, Role
-from lvsbench.examine import View
+from lvsbench.examine import Exam, View
 from lvsbench.facts import routes
 
 IN = ("ingress", "prerouting", "input")
 OUT = ("output", "postrouting", "egress")
 THROUGH = ("ingress", "prerouting", "forward", "postrouting", "egress")
 VRRP_GROUP = IPv4Address("224.0.0.18")
-_PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,9 @@ def legs(view: View) -> Iterator[Leg]:
 def _of_services(view: View) -> Iterator[Leg]:
     for aim in aims(view):
         where = endpoint(view, aim.service)
-        if where is None or aim.method is None or where[0] not in _PROTOCOLS:
+        if where is None or aim.method is None or where[0] not in NUMBERS:
             continue
-        protocol, service = _PROTOCOLS[where[0]], f"{aim.vip}:{aim.port}"
+        protocol, service = NUMBERS[where[0]], f"{aim.vip}:{aim.port}"
         client = view.cluster.client.address
         # A service for port 0 takes every port: the topology's stands for them.
         port = aim.port or view.cluster.service.port
@@ -100,7 +99,7 @@ def _inside(view: View, aim: Aim, ask: Packet, answer: Packet, service: str) -> 
     passed = replace(ask, ct_state="new" if tracked else "untracked", iif="", oif=back)
     if nat:
         passed = replace(passed, destination=real, destination_port=aim.destination.port or ask.destination_port)
-    outer = _outer(aim, real) if method is ForwardingMethod.TUN else None
+    outer = _outer(exam, aim, real) if method is ForwardingMethod.TUN else None
     sent = replace(outer, iif="", oif=back) if outer else passed
     yield Leg(codes.OUTPUT, director.name, OUT, sent, f"what IPVS passes on to {name}")
     server = aim.server
@@ -136,13 +135,15 @@ def _on_server(
     yield Leg(codes.REPLY, server.name, OUT, reply, f"replies from {where}")
 
 
-def _outer(aim: Aim, real: IPv4Address) -> Packet:
+def _outer(director: Exam | None, aim: Aim, real: IPv4Address) -> Packet:
     """Return what carries a request in TUN. Source: ipvsadm(8), --tun-type and --tun-port; conntrack: measured."""
     options = dict(zip(aim.destination.options, aim.destination.options[1:], strict=False))
     kind = options.get("--tun-type", "ipip")
+    told = asked(director, real) if director is not None else None
+    own = told[1].source if told is not None else None
     if kind == "gue":
-        return Packet(None, real, UDP, None, int(options.get("--tun-port", "6080")))
-    return Packet(None, real, GRE if kind == "gre" else IPIP)
+        return Packet(own, real, UDP, None, int(options.get("--tun-port", "6080")))
+    return Packet(own, real, GRE if kind == "gre" else IPIP)
 
 
 def _icmp(view: View) -> Iterator[Leg]:

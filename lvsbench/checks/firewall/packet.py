@@ -8,10 +8,12 @@ from ipaddress import IPv4Address
 
 from lvsbench.facts.firewall import Match, Rule
 
-TCP, UDP, ICMP, IPIP, GRE, VRRP = 6, 17, 1, 4, 47, 112
 TCP, UDP, SCTP, ICMP, IPIP, GRE, VRRP = 6, 17, 132, 1, 4, 47, 112
 PROTOCOL_NAMES = {TCP: "tcp", UDP: "udp", SCTP: "sctp", IPIP: "4", GRE: "gre", ICMP: "icmp", VRRP: "112"}
 """As iptables and nft both take them."""
+
+NUMBERS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
+"""Protocols of services by name."""
 
 EPHEMERAL = range(1024, 65536)
 """The ports that a client may ask from."""

@@ -1,9 +1,10 @@
-"""A rule in words: where it is, how often it was met, and the command that takes it away or lets a packet past it."""
+"""A rule in words: where it is, how often it was met, and the command that lets a packet past it."""
 
 from __future__ import annotations
 
+from lvsbench.checks import advice
 from lvsbench.checks.firewall.filter import By
-from lvsbench.checks.firewall.packet import PROTOCOL_NAMES, Packet
+from lvsbench.checks.firewall.packet import ICMP, PROTOCOL_NAMES, Packet
 from lvsbench.examine import View
 from lvsbench.facts.firewall import Chain, Firewall
 
@@ -44,24 +45,19 @@ def listing(chain: Chain) -> str:
     return f"{chain.tool} -t {chain.table} -L {chain.name} -n -v --line-numbers"
 
 
-def delete(by: By) -> str:
-    """Return the command that deletes a rule."""
-    assert by.rule is not None
-    chain = by.chain
-    if chain.tool == "nft":
-        return f"nft delete rule {chain.family} {chain.table} {chain.name} handle {by.rule.handle}"
-    return f"{chain.tool} -t {chain.table} -D {by.rule.text.removeprefix('-A ')}"
-
-
 def accept(chain: Chain, packet: Packet) -> str:
-    """Return the command that lets a packet through at the top of a chain."""
+    """Return the command that lets a packet through at the top of a chain. What stops others there stays."""
     name = PROTOCOL_NAMES.get(packet.protocol or 0, str(packet.protocol))
     ends = [("s", packet.source, packet.source_port), ("d", packet.destination, packet.destination_port)]
+    ports = [(letter, port) for letter, _, port in ends if isinstance(port, int)]
+    told = packet.protocol == ICMP and packet.icmp_type is not None
     if chain.tool == "nft":
         words = [f"ip {letter}addr {address}" for letter, address, _ in ends if address]
-        ports = [f"{name} {letter}port {port}" for letter, _, port in ends if isinstance(port, int)]
-        words += ports or [f"meta l4proto {name}"]
-        return f"nft insert rule {chain.family} {chain.table} {chain.name} {' '.join(words)} accept"
+        words += [f"{name} {letter}port {port}" for letter, port in ports]
+        words += [f"icmp type {packet.icmp_type} icmp code {packet.icmp_code}"] if told else []
+        words += [] if ports or told else [f"meta l4proto {name}"]
+        return advice.insert(chain, " ".join((*words, "accept")).split())
     words = [f"-{letter} {address}" for letter, address, _ in ends if address]
-    words += [f"-p {name}"] + [f"--{letter}port {port}" for letter, _, port in ends if isinstance(port, int)]
-    return f"{chain.tool} -t {chain.table} -I {chain.name} {' '.join(words)} -j ACCEPT"
+    words += [f"-p {name}", *(f"--{letter}port {port}" for letter, port in ports)]
+    words += [f"--icmp-type {packet.icmp_type}/{packet.icmp_code}"] if told else []
+    return advice.insert(chain, " ".join((*words, "-j ACCEPT")).split())

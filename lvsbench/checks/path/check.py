@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from lvsbench.checks.aims import active_director, wanted_aims
-from lvsbench.checks.finding import Check, Finding, Place, Verdict
+from lvsbench.checks import advice
+from lvsbench.checks.aims import active_director, aims, parked, wanted_aims
+from lvsbench.checks.finding import Check, Finding, Fix, Place, Verdict
 from lvsbench.checks.path import codes
 from lvsbench.checks.path.stop import Stop, stopped
-from lvsbench.checks.path.trace import Trace, blind, evidence, flow_client, follow, named, owner
+from lvsbench.checks.path.trace import Reached, Trace, blind, evidence, flow_client, follow, named, owner
 from lvsbench.cluster import ForwardingMethod
 from lvsbench.examine import Flow, View
 
@@ -76,8 +77,18 @@ def _failures(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
         if not trace.flow.ok and not trace.bypass:
             server = trace.server or trace.stranger or None
             groups.setdefault((stopped(view, trace), server, _service(trace)), []).append(trace)
+    resting = {service.selector[1] for service in parked(view) if service.selector[0] == "-t"}
     for (stop, server, service), failed in groups.items():
         asked = [each for each in gets if _service(each) == service and server in (None, each.server, each.stranger)]
+        if service in resting:
+            # That nobody answers there is meant.
+            continue
+        if not _meant_for_client(view, failed[0]):
+            text = (
+                f"{service} was not reached from {view.cluster.client.name}, and may not be meant for it: {stop.claim}"
+            )
+            yield Finding(stop.code.code, Verdict.COULD_NOT_RUN, "", text)
+            continue
         servers = frozenset((server,)) if server is not None else _spared(view, asked)
         share = f"{len(failed)} of {len(asked)} requests" + (f" meant for {server}" if server is not None else "")
         other = "" if service == f"{view.cluster.service.vip}:{view.cluster.service.port}" else f"{service}: "
@@ -89,12 +100,30 @@ def _failures(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
             stop.because,
             f"{share} failed: {failed[0].flow.error or failed[0].flow.outcome}",
             evidence(view, failed[0]),
-            (),
+            tuple(_aside(view, stop, service, server)) if other else (),
             stop.place,
             servers,
             breaks=True,
             symptom=True,
         )
+
+
+def _meant_for_client(view: View, trace: Trace) -> bool:
+    """Whether a service is one that this client must reach: the topology's, one that came to IPVS, or a neighbour."""
+    wanted, vip = view.cluster.service, trace.flow.vip
+    near = any(vip in segment.network for segment in view.cluster.segments.values())
+    came = trace.reached not in (Reached.NOWHERE, Reached.CLIENT)
+    return came or near or (vip, trace.flow.port) == (wanted.vip, wanted.port)
+
+
+def _aside(view: View, stop: Stop, service: str, server: str | None) -> Iterator[Fix]:
+    """Yield what becomes of a real server that refuses what another service than the topology's sends it."""
+    if stop.code is not codes.REFUSED_BY_SERVER:
+        return
+    for aim in aims(view):
+        if aim.server is not None and aim.server.name == server and f"{aim.vip}:{aim.port}" == service:
+            yield advice.by_hand(aim.server.name, f"start what answers for {service}")
+            yield Fix(aim.director.name, f"{advice.drain(aim.service, aim.destination)}  # until it is mended")
 
 
 def _service(trace: Trace) -> str:
