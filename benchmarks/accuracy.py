@@ -5,9 +5,15 @@
     python benchmarks/accuracy.py --topology routed
 
 For each topology and mode: the healthy cluster first, which must have no error; then each fault: inject, ``lvsbench
-diagnose --json`` as a user would, heal; then each cluster that is unusual and sound, which must have no error either.
+diagnose --json`` as a user would; then each cluster that is unusual and sound, which must have no error either.
 A fault is found when the first cause of the judgement has a code that is right for it, on the right node. Every other
-error is a false alarm. It boots one lab after the other, in the cache folder of this user: none may be up.
+error is a false alarm.
+
+Then the advice is taken: the commands that the first cause prints are run on the nodes that it names, exactly as they
+are printed, and the cluster is diagnosed again, up to ROUNDS times. It is mended when there is no error, and the fault
+is not found any more. A lab on which advice was taken is booted anew, since no undo knows of that.
+
+It boots one lab after the other, in the cache folder of this user: none may be up.
 """
 
 from __future__ import annotations
@@ -21,7 +27,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +42,28 @@ MODES = (Mode.NAT, Mode.DR, Mode.TUN)
 TOPOLOGIES = ("lab", "routed", "two-directors", "nat-two-arms", "tun-remote")
 REFUSED = 2
 """Exit status of ``lvsbench setup`` for a mode that a topology does not allow."""
+ROUNDS = 4
+"""So often advice is taken: what one cause hid is seen after it is mended."""
+
+
+class Mended(StrEnum):
+    """What became of a cluster whose printed advice was taken."""
+
+    YES = "yes"
+    RELIEVED = "served, and the rest by hand"
+    """The commands put clients right; the same advice says what only a person can do besides."""
+    BY_HAND = "by hand"
+    """No command is printed: only a person can do it."""
+    NO = "no"
+    NOT_TRIED = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One diagnosis. ``rank`` 1 is the first cause; None: the true one was not named. ``alarms``: errors beside it.
 
-    ``saw`` is what became of the requests of the path probe, as the client saw it.
+    ``saw`` is what became of the requests of the path probe, as the client saw it. ``ran``: the advice that was taken,
+    command by command.
     """
 
     topology: str
@@ -54,11 +76,14 @@ class Row:
     elapsed_s: float
     saw: str = ""
     problem: str = ""
+    mended: Mended = Mended.NOT_TRIED
+    ran: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
-        """Whether the judgement is right: the true cause first, or no error where nothing is wrong."""
-        return not self.problem and (self.rank == 1 if self.is_fault else not self.alarms)
+        """Whether the judgement is right: the true cause first and its advice good, or no error where none is."""
+        found = self.rank == 1 if self.is_fault else not self.alarms
+        return not self.problem and found and self.mended is not Mended.NO
 
     @property
     def is_fault(self) -> bool:
@@ -88,6 +113,13 @@ class Lab:
             raise SystemExit(f"lvsbench {' '.join(words)}: status {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def anew(self, mode: Mode) -> None:
+        """Boot the lab again, and set the mode up."""
+        self.must("lab", "down")
+        self.must("restore")
+        self.must("lab", "up", "-t", self._topology)
+        self.must("setup", "-t", self._topology, "--mode", mode.value)
+
     def diagnose(self, fault: Fault | None, mode: Mode, cluster: Cluster) -> Row:
         """Let the cluster be diagnosed as it is now, and compare with what was injected."""
         node, expects = "", frozenset[str]()
@@ -96,14 +128,48 @@ class Lab:
             expects = frozenset(fault.expects)
         injected = "healthy" if fault is None else f"{fault.id} {fault.name}"
         began_s = time.monotonic()
-        done = self.call("diagnose", "-t", self._topology, "--json")
+        found, said = self._judged()
         elapsed_s = time.monotonic() - began_s
-        try:
-            found = json.loads(done.stdout)
-        except ValueError:
-            said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        if found is None:
             return Row(self._topology, mode.value, injected, node, (), None, (), elapsed_s, problem=said)
-        return compare(self._topology, mode, injected, node, expects, found, elapsed_s)
+        row = compare(self._topology, mode, injected, node, expects, found, elapsed_s)
+        if fault is None or fault.sound:
+            return row
+        mended, ran = self._mend(found, expects)
+        return replace(row, mended=mended, ran=tuple(ran))
+
+    def _judged(self) -> tuple[dict[str, Any] | None, str]:
+        done = self.call("diagnose", "-t", self._topology, "--json")
+        try:
+            return json.loads(done.stdout), ""
+        except ValueError:
+            return None, (done.stderr.strip().splitlines() or ["no answer"])[-1]
+
+    def _mend(self, found: dict[str, Any] | None, expects: Iterable[str]) -> tuple[Mended, list[str]]:
+        """Take the advice of the first cause, as a person would, until the cluster is healthy or nothing is left."""
+        ran: list[str] = []
+        besides = False
+        for _ in range(ROUNDS):
+            fixes = found["causes"][0]["fix"] if found is not None and found["causes"] else []
+            commands = [fix for fix in fixes if not fix["by_hand"]]
+            if not commands:
+                return (Mended.BY_HAND if fixes and not ran else Mended.NO), ran
+            besides |= len(commands) < len(fixes)
+            for fix in commands:
+                done = self.call("lab", "exec", fix["node"], "--", "sh", "-c", fix["command"])
+                ran.append(f"{fix['node']}: {fix['command']}")
+                if done.returncode:
+                    ran.append(f"status {done.returncode}: {done.stderr.strip()}")
+                    return Mended.NO, ran
+            found, _said = self._judged()
+            if found is not None and is_well(found, expects):
+                return (Mended.RELIEVED if besides else Mended.YES), ran
+        return Mended.NO, ran
+
+
+def is_well(found: dict[str, Any], expects: Iterable[str]) -> bool:
+    """Whether a judgement has no error, and does not name the fault any more."""
+    return not any(cause["severity"] == "error" or cause["code"] in expects for cause in found["causes"])
 
 
 def compare(
@@ -158,8 +224,12 @@ def measure(topology: str, modes: Iterable[Mode], chosen: Iterable[Fault], healt
                     yield lab.diagnose(None, mode, cluster)
                 for fault in ours:
                     lab.must("lab", "inject", fault.id)
-                    yield lab.diagnose(fault, mode, cluster)
-                    lab.must("lab", "heal")
+                    row = lab.diagnose(fault, mode, cluster)
+                    yield row
+                    if row.ran:
+                        lab.anew(mode)
+                    else:
+                        lab.must("lab", "heal")
                 lab.must("restore")
         finally:
             lab.must("lab", "down")
@@ -173,10 +243,12 @@ def summary(rows: list[Row]) -> list[str]:
     named = sum(row.rank is not None for row in wrong)
     beside = sum(len(row.alarms) for row in wrong)
     quiet = sum(not row.alarms and not row.problem for row in sound)
+    words = ", ".join(f"{count} {word}" for word, count in Counter(row.mended.value for row in wrong).items() if word)
     times = sorted(row.elapsed_s for row in rows)
     return [
         f"{first} of {len(wrong)} injections: the true cause comes first, on the right node.",
         f"{named} of {len(wrong)}: it is among the causes. {beside} error(s) stand beside it.",
+        f"Mended by the fix that was printed, run on the nodes as it stands: {words}.",
         f"{quiet} of {len(sound)} healthy or unusual clusters: no error.",
         f"A diagnosis takes {times[len(times) // 2]:.1f} s (median), {times[-1]:.1f} s at most." if times else "",
     ]
@@ -184,14 +256,16 @@ def summary(rows: list[Row]) -> list[str]:
 
 def table(rows: Iterable[Row]) -> Iterator[str]:
     """Yield the rows as Markdown."""
-    yield "| topology | mode | injected | on | requests | first cause | rank | false alarms | seconds |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| topology | mode | injected | on | requests | first cause | rank | false alarms | mended | seconds |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         first = row.problem or (row.found[0] if row.found else "none")
         rank = "–" if not row.is_fault else "**missed**" if row.rank is None else str(row.rank)
         alarms = ", ".join(row.alarms) or "–"
         where = row.node or "–"
-        cells = (row.topology, row.mode, row.injected, where, row.saw, first, rank, alarms, f"{row.elapsed_s:.1f}")
+        mended = "–" if row.mended is Mended.NOT_TRIED else "**no**" if row.mended is Mended.NO else row.mended.value
+        own = (row.topology, row.mode, row.injected, where, row.saw)
+        cells = (*own, first, rank, alarms, mended, f"{row.elapsed_s:.1f}")
         yield f"| {' | '.join(cells)} |"
 
 
@@ -205,6 +279,11 @@ def page(rows: list[Row]) -> str:
             "diagnosed by `lvsbench diagnose`. *Requests* is what became of those of its path probe. *Rank* is the",
             "place of the true cause among all causes found; every other error is a *false alarm*. Rows that",
             "begin with S, and `healthy`, are clusters with nothing wrong: no error is right there.",
+            "",
+            "*Mended*: the commands that the first cause prints were run on the nodes that it names, as printed, and",
+            f"the cluster diagnosed again, up to {ROUNDS} times. *yes*: no error is left, and the fault is not found",
+            f"any more. *{Mended.RELIEVED}*: so too; the advice has a part that is no command.",
+            f"*{Mended.BY_HAND}*: it is no command at all.",
             "",
             *(f"- {line}" for line in summary(rows) if line),
             "",
@@ -233,9 +312,10 @@ def main() -> int:
             rows.append(row)
             mark = "ok " if row.right else "BAD"
             found = row.problem or "; ".join(row.found) or "nothing"
-            print(
-                f"{mark} {row.topology:13} {row.mode:3} {row.injected:33} {row.elapsed_s:5.1f} s  {found}", flush=True
-            )
+            head = f"{mark} {row.topology:13} {row.mode:3} {row.injected:33} {row.elapsed_s:5.1f} s"
+            print(f"{head}  {found}  {row.mended}", flush=True)
+            if row.mended is Mended.NO:
+                print("\n".join(f"      {each}" for each in row.ran), flush=True)
     print("\n".join(summary(rows)))
     whole = not (options.topology or options.mode or options.fault)
     target = options.page or (PAGE if whole else None)

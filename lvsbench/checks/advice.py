@@ -16,7 +16,7 @@ from lvsbench.checks.finding import Fix
 from lvsbench.examine import Exam
 from lvsbench.facts import ipvs
 from lvsbench.facts.addresses import Address
-from lvsbench.facts.firewall import Chain, Firewall
+from lvsbench.facts.firewall import Chain, Firewall, Rule
 from lvsbench.facts.neighbours import Neighbour
 from lvsbench.facts.sysctls import CONF, dotted
 
@@ -168,8 +168,15 @@ def _append(firewall: Firewall, table: str, vip: IPv4Address, protocol: str, por
     return " || ".join(shlex.join((tool, *rule)) for tool in tools)
 
 
-def insert(chain: Chain, words: Iterable[str]) -> str:
-    """Return the command that puts a rule before all others of a chain."""
+def before(chain: Chain, rule: Rule | None, words: Iterable[str]) -> str:
+    """Return the command that puts a rule right before another one of a chain; before its policy where that is None.
+
+    What other rules do to whom, before and after, stays as it is.
+    """
     if chain.tool == "nft":
-        return shlex.join(("nft", "insert", "rule", chain.family, chain.table, chain.name, *words))
-    return shlex.join((chain.tool, "-t", chain.table, "-I", chain.name, *words))
+        place = (chain.family, chain.table, chain.name)
+        if rule is None:
+            return shlex.join(("nft", "add", "rule", *place, *words))
+        return shlex.join(("nft", "insert", "rule", *place, "handle", rule.handle, *words))
+    put = ("-A", chain.name) if rule is None else ("-I", chain.name, str(chain.rules.index(rule) + 1))
+    return shlex.join((chain.tool, "-t", chain.table, *put, *words))

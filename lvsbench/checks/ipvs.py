@@ -207,7 +207,7 @@ def _found(view: View, exam: Exam) -> Iterator[Finding]:
             Verdict.ERROR,
             director,
             f"{director} has no virtual service for {name}" + (f", but for {near[0]}" if near else ""),
-            (f"{near[1]}: " if near else "none of its services is like it: ")
+            (f"what differs is {near[1]}: " if near else "none of its services is like it: ")
             + f"packets for {name} pass IPVS and end at {director}'s own TCP",
             "connections are refused at once by the director itself",
             (Evidence(director, "ipvsadm -Sn", "\n".join(map(lines, exam.state.services))),),
@@ -275,7 +275,7 @@ def _near(view: View) -> tuple[str, str] | None:
             "VIP": (where[1], wanted.vip),
             "port": (where[2], wanted.port),
         }
-        wrong = [f"the {word} differs ({is_}, not {right})" for word, (is_, right) in pairs.items() if is_ != right]
+        wrong = [f"the {word} ({is_}, not {right})" for word, (is_, right) in pairs.items() if is_ != right]
         if len(wrong) == 1:
             return f"{where[0]} {where[1]}:{where[2]}", wrong[0]
     return None

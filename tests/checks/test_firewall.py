@@ -12,7 +12,7 @@ from lvsbench.cluster import Mode
 from lvsbench.examine import View
 from lvsbench.facts import firewall as facts
 from lvsbench.facts.ipvs import Service
-from tests.checks.builder import healthy, with_failed_flows, with_firewall, with_service
+from tests.checks.builder import CIP, healthy, with_failed_flows, with_firewall, with_service
 from tests.checks.test_filter import tables
 
 BAD = (Verdict.ERROR, Verdict.WARNING)
@@ -50,14 +50,34 @@ def test_healthy(mode: Mode) -> None:
     ],
 )
 def test_stopped(mode: Mode, node: str, line: str, code: str, servers: tuple[str, ...]) -> None:
-    """The rule, its node, the real servers and the way to delete it are named."""
+    """The rule, its node and the real servers are named, and nothing is deleted: an exception comes before it."""
     findings = found(ruled(mode, node, line))
     assert {(each.code, each.node, each.verdict) for each in findings} == {(code, node, Verdict.ERROR)}
     assert len(findings) == 1, "one rule is one cause"
     assert findings[0].servers == set(servers)
     assert findings[0].breaks
     assert line in findings[0].claim
-    assert findings[0].fix[0].command == f"iptables-legacy -t filter -D {line.removeprefix('-A ')}"
+    hook = line.split()[1]
+    for fix in findings[0].fix:
+        assert fix.command.startswith(f"iptables-legacy -t filter -I {hook} 1 ")
+        assert fix.command.endswith(" -j ACCEPT")
+        assert str(CIP) not in fix.command, "other clients are let through too"
+
+
+@pytest.mark.parametrize(
+    ("mode", "node", "line", "rule"),
+    [
+        (Mode.DR, "director", "-A INPUT -p tcp --dport 80 -j DROP", "-d 192.168.127.100 -p tcp --dport 80"),
+        (Mode.NAT, "director", "-A FORWARD -s 192.168.127.20/32 -j DROP", "-s 192.168.127.20 -p tcp --sport 80"),
+        (Mode.TUN, "rs2", "-A INPUT -p ipencap -j DROP", "-s 192.168.127.10 -d 192.168.127.30 -p 4"),
+        (Mode.DR, "director", f"-A INPUT -s {CIP}/32 -j DROP", f"-s {CIP} -d 192.168.127.100 -p tcp --dport 80"),
+        (Mode.TUN, "director", "-A OUTPUT -p icmp -j DROP", "-p icmp --icmp-type 3/4"),
+    ],
+)
+def test_the_exception_is_narrow(mode: Mode, node: str, line: str, rule: str) -> None:
+    """What is let through is what is served; the client is named where the rule is about addresses alone."""
+    (fix,) = {fix.command for each in found(ruled(mode, node, line)) for fix in each.fix if "rs1" not in fix.command}
+    assert f" 1 {rule} -j ACCEPT" in fix
 
 
 @pytest.mark.parametrize(

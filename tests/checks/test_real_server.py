@@ -162,7 +162,7 @@ def test_an_address_that_is_missing() -> None:
     """A real server without its RIP is found; with the address on a bridge the topology is only out of date."""
     found = problems(without_address(healthy(Mode.DR), "rs2", RIP2))
     assert set(found) == {"LVS-LINK-002"}
-    assert found["LVS-LINK-002"].fix[0].command == f"ip addr add {RIP2}/24 dev eth0"
+    assert found["LVS-LINK-002"].fix[0].command == f"ip addr replace {RIP2}/24 dev eth0"
     view = with_link(without_address(healthy(Mode.DR), "rs2", RIP2), "rs2", "br0", kind="bridge")
     found = problems(with_address(view, "rs2", f"{RIP2}/24", "br0"))
     assert {code: each.verdict for code, each in found.items()} == {"LVS-LINK-003": Verdict.WARNING}

@@ -66,10 +66,10 @@ def test_a_real_server_without_a_way_to_the_client(mode: Mode) -> None:
 
 @pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
 def test_a_route_that_ends(kind: str) -> None:
-    """A route that ends is named, with the command that removes it."""
+    """A route that ends is named, with the command that puts the way that is needed in its place."""
     found = one(with_route(healthy(Mode.DR), "rs2", f"{CIP}/32", kind=kind))
     assert found.code == "LVS-NET-001"
-    assert found.fix[0].command == f"ip route del {kind} {CIP}/32"
+    assert found.fix[0].command == f"ip route replace {CIP}/32 dev eth0"
 
 
 def test_policy_rules_are_shown() -> None:
@@ -82,7 +82,7 @@ def test_policy_rules_are_shown() -> None:
 def test_a_real_server_that_takes_the_client_for_itself() -> None:
     """The client's address on a real server ends replies there; a VIP with a wide prefix is another check's."""
     found = one(with_address(healthy(Mode.DR), "rs2", f"{CIP}/32", "lo"))
-    assert (found.code, found.fix[0].command) == ("LVS-NET-001", f"ip addr del {CIP} dev lo")
+    assert (found.code, found.fix[0].command) == ("LVS-NET-001", f"ip addr del {CIP}/32 dev lo")
     wide = with_address(without_address(healthy(Mode.DR), "rs2", VIP), "rs2", f"{VIP}/24", "lo")
     assert not problems(wide)
 

@@ -121,7 +121,7 @@ def test_a_bare_tunnel_interface_fails_the_loose_filter() -> None:
     found = one(unasked(view))
     assert found.code == "LVS-TUN-004"
     assert "no address" in found.because
-    assert "ip addr add" in found.fix[0].command
+    assert "ip addr replace" in found.fix[0].command
     assert not problems(unasked(with_sysctl(view, "rs2", f"{CONF}/tunl0/rp_filter", 0)))
     assert not problems(unasked(healthy(Mode.TUN)))
 

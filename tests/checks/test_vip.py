@@ -60,7 +60,7 @@ def test_the_vip_on_no_director(mode: Mode) -> None:
     assert set(found) == {"LVS-VIP-001"}
     assert found["LVS-VIP-001"].breaks
     assert {"LVS-ARP-005", "LVS-ARP-011"} <= found["LVS-VIP-001"].explains
-    assert found["LVS-VIP-001"].fix[0].command == f"ip addr add {VIP}/32 dev eth0"
+    assert found["LVS-VIP-001"].fix[0].command == f"ip addr replace {VIP}/32 dev eth0"
 
 
 @pytest.mark.parametrize("mode", [Mode.DR, Mode.TUN])
@@ -141,10 +141,14 @@ def test_the_vip_as_primary_address_of_the_director(swapped: View) -> None:
     assert (found["LVS-VIP-003"].node, found["LVS-VIP-003"].servers, found["LVS-VIP-003"].breaks) == (
         "director", frozenset(), True,
     )  # fmt: skip
-    assert [fix.command for fix in found["LVS-VIP-003"].fix] == [
-        f"ip addr del {VIP}/24 dev eth0",
-        f"ip addr replace {DIP}/24 dev eth0",
-        f"ip addr add {VIP}/32 dev eth0",
+    assert [fix.command.split(" && ") for fix in found["LVS-VIP-003"].fix] == [
+        [
+            f"ip addr replace {DIP}/24 dev eth0",
+            f"ip addr replace {VIP}/32 dev eth0",
+            # Else the DIP would go along.
+            "sysctl -w net.ipv4.conf.eth0.promote_secondaries=1",
+            f"ip addr del {VIP}/24 dev eth0",
+        ]
     ]
     assert not problems(primary(Mode.NAT))
     assert set(problems(primary(Mode.TUN))) == {"LVS-VIP-003"}

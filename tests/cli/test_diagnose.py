@@ -66,7 +66,7 @@ def test_consequences_and_fix() -> None:
     view = builder.without_address(RS2_SILENT, "rs2", builder.VIP)
     text = printed(view)
     assert "so also    LVS-PATH-008" in text.replace("so also   ", "so also    ")
-    assert "fix       on rs2: ip addr add 192.168.127.100/32 dev lo" in text
+    assert "fix       on rs2: ip addr replace 192.168.127.100/32 dev lo" in text
     assert text.splitlines()[-1].startswith("1 error, ")
 
 

@@ -145,7 +145,12 @@ def _stopped(view: View, leg: Leg, outcome: Outcome, packet: Packet) -> Finding 
     hit = failed and bool(rules.grown(view, leg.node, by))
     if not (sure or hit) or leg.code is codes.VRRP:
         verdict, breaks = Verdict.WARNING, False
-    return replace(finding, verdict=verdict, breaks=breaks, fix=(Fix(leg.node, rules.accept(by.chain, packet)),))
+    return replace(
+        finding,
+        verdict=verdict,
+        breaks=breaks,
+        fix=(Fix(leg.node, rules.accept(by, packet, view.cluster.client.address)),),
+    )
 
 
 def _big_ones_work(view: View) -> bool:
@@ -168,7 +173,7 @@ def _finding(view: View, leg: Leg, outcome: Outcome, code: Code, claim: str) -> 
         code.code, Verdict.ERROR, leg.node, claim, because,
         effect=code.shows,
         evidence=(Evidence(leg.node, rules.listing(by.chain), f"{by.text}  ({counted})"),),
-        fix=(Fix(leg.node, rules.accept(by.chain, packet)),),
+        fix=(Fix(leg.node, rules.accept(by, packet, view.cluster.client.address)),),
         place=place,
         servers=frozenset() if everybody else servers_of(leg.aims),
     )  # fmt: skip

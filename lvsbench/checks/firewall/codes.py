@@ -39,8 +39,7 @@ SHADOW = Code(
     " finds no virtual service with that address, or the packet is forwarded and never comes to LOCAL_IN.",
     "The service is dead, or works from one place and is not balanced. IPVS counts no packet. In every mode.",
     _SEE + " ipvsadm -Ln --stats: the service's counters stand still.",
-    "Accept VIP and port before the rule; see whose it is (kube-proxy, docker and old port forwardings leave such)."
-    + _LASTING,
+    "Accept VIP and port before the rule; kube-proxy, docker and old port forwardings leave such." + _LASTING,
     "net/netfilter/nf_nat_core.c:nf_nat_inet_fn; net/netfilter/ipvs/ip_vs_core.c:ip_vs_ops4",
 )
 INPUT = Code(

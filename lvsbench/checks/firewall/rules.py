@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 from lvsbench.checks import advice
 from lvsbench.checks.firewall.filter import By
 from lvsbench.checks.firewall.packet import ICMP, PROTOCOL_NAMES, Packet
@@ -45,19 +47,27 @@ def listing(chain: Chain) -> str:
     return f"{chain.tool} -t {chain.table} -L {chain.name} -n -v --line-numbers"
 
 
-def accept(chain: Chain, packet: Packet) -> str:
-    """Return the command that lets a packet through at the top of a chain. What stops others there stays."""
+def accept(by: By, packet: Packet, client: IPv4Address) -> str:
+    """Return the command that lets a packet past what stops it: of every client, unless the rule is about addresses."""
+    known = {"source", "destination"} & {match.key for match in by.rule.matches} if by.rule is not None else set()
+    ends = [
+        (letter, key, address, port)
+        for letter, key, address, port in (
+            ("s", "source", packet.source, packet.source_port),
+            ("d", "destination", packet.destination, packet.destination_port),
+        )
+        if key in known or address != client
+    ]
     name = PROTOCOL_NAMES.get(packet.protocol or 0, str(packet.protocol))
-    ends = [("s", packet.source, packet.source_port), ("d", packet.destination, packet.destination_port)]
-    ports = [(letter, port) for letter, _, port in ends if isinstance(port, int)]
+    ports = [(letter, port) for letter, _, _, port in ends if isinstance(port, int)]
     told = packet.protocol == ICMP and packet.icmp_type is not None
-    if chain.tool == "nft":
-        words = [f"ip {letter}addr {address}" for letter, address, _ in ends if address]
+    if by.chain.tool == "nft":
+        words = [f"ip {letter}addr {address}" for letter, _, address, _ in ends if address]
         words += [f"{name} {letter}port {port}" for letter, port in ports]
         words += [f"icmp type {packet.icmp_type} icmp code {packet.icmp_code}"] if told else []
         words += [] if ports or told else [f"meta l4proto {name}"]
-        return advice.insert(chain, " ".join((*words, "accept")).split())
-    words = [f"-{letter} {address}" for letter, address, _ in ends if address]
+        return advice.before(by.chain, by.rule, " ".join((*words, "accept")).split())
+    words = [f"-{letter} {address}" for letter, _, address, _ in ends if address]
     words += [f"-p {name}", *(f"--{letter}port {port}" for letter, port in ports)]
     words += [f"--icmp-type {packet.icmp_type}/{packet.icmp_code}"] if told else []
-    return advice.insert(chain, " ".join((*words, "-j ACCEPT")).split())
+    return advice.before(by.chain, by.rule, " ".join((*words, "-j ACCEPT")).split())

@@ -84,9 +84,7 @@ def _failures(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
             # That nobody answers there is meant.
             continue
         if not _meant_for_client(view, failed[0]):
-            text = (
-                f"{service} was not reached from {view.cluster.client.name}, and may not be meant for it: {stop.claim}"
-            )
+            text = f"{service} is not reachable from here, and may not be meant to be: {stop.claim}"
             yield Finding(stop.code.code, Verdict.COULD_NOT_RUN, "", text)
             continue
         servers = frozenset((server,)) if server is not None else _spared(view, asked)
