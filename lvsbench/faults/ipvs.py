@@ -18,13 +18,28 @@ def _another(scene: Scene, selector: tuple[str, ...], port: int) -> tuple[Settin
     )
 
 
-def by_mark(scene: Scene) -> tuple[Setting, ...]:
+def by_mark(scene: Scene, mark: int = 1) -> tuple[Setting, ...]:
     """The service is one of a firewall mark. Port 0: the one that was asked for."""
-    return _another(scene, ("-f", "1"), 0)
+    return _another(scene, ("-f", str(mark)), 0)
+
+
+def for_all_ports(scene: Scene) -> tuple[Setting, ...]:
+    """The service is one for port 0, which takes every port, and which IPVS has only with persistence."""
+    service = replace(scene.service, options=("-p", "360"))
+    own = tuple(replace(each, port=0) for each in service.destinations)
+    selector = ("-t", f"{scene.cluster.service.vip}:0")
+    return (
+        NoIpvsService(scene.director, service.selector, scene.reason),
+        scene.table(replace(service, selector=selector, destinations=own)),
+    )
 
 
 def _wrong_port(scene: Scene) -> tuple[Setting, ...]:
     return _another(scene, ("-t", f"{scene.cluster.service.vip}:8080"), 8080)
+
+
+def _of_udp(scene: Scene) -> tuple[Setting, ...]:
+    return _another(scene, ("-u", f"{scene.cluster.service.vip}:53"), 53)
 
 
 def _with(scene: Scene, destinations: tuple[Destination, ...]) -> tuple[Setting, ...]:
@@ -140,5 +155,15 @@ ALL = (
         lambda scene: (scene.address(scene.client, "lo", scene.vip),),
         where=Where.CLIENT,
         expects=("LVS-VANTAGE-001",),
+    ),
+    Fault(
+        "V31",
+        "udp-service-only",
+        EVERY,
+        "a service of UDP takes no TCP, and is none the worse for it: what is missing is added, and nothing deleted",
+        "refused: a reset of the director itself",
+        _of_udp,
+        where=Where.DIRECTOR,
+        expects=("LVS-IPVS-002",),
     ),
 )

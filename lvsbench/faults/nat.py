@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 
 from lvsbench.facts.sysctls import FORWARD
 from lvsbench.faults.fault import NAT, Fault, Scene, Where
-from lvsbench.plan import FilterPolicy, FilterRule, Forgotten, Route, Setting, Sysctl
+from lvsbench.plan import FilterPolicy, FilterRule, Forgotten, LinkUp, Module, Route, Setting, Sysctl
+
+NEXT_DOOR = IPv4Interface("10.77.0.1/24")
 
 
 def _other_gateway(scene: Scene) -> tuple[Setting, ...]:
@@ -37,6 +39,20 @@ def _redirects(scene: Scene) -> tuple[Setting, ...]:
 
 def _forward_drop(scene: Scene) -> tuple[Setting, ...]:
     return (FilterPolicy(scene.director, "FORWARD", "DROP", scene.reason),)
+
+
+def _proxy(scene: Scene) -> tuple[Setting, ...]:
+    """The real server forwards, knows a way to the VIP by another interface, and answers ARP for what it forwards."""
+    server = scene.server.name
+    return (
+        Forgotten(scene.client, "neighbours", scene.reason, after=True),
+        Module(server, "dummy", scene.reason),
+        LinkUp(server, "dummy0", scene.reason),
+        scene.address(server, "dummy0", NEXT_DOOR),
+        Route(server, IPv4Network(scene.vip), NEXT_DOOR.ip + 1, "dummy0", scene.reason),
+        Sysctl(server, FORWARD, 1, scene.reason),
+        scene.sysctl(server, scene.lan, "proxy_arp", 1),
+    )
 
 
 def _dnat(scene: Scene) -> tuple[Setting, ...]:
@@ -120,5 +136,14 @@ ALL = (
         lambda scene: (scene.aimed(port=scene.destination.port + 1),),
         where=Where.DIRECTOR,
         expects=("LVS-NAT-003",),
+    ),
+    Fault(
+        "N15",
+        "proxy-arp",
+        (NAT,),
+        "a host that forwards and does proxy ARP answers for what it has a way to, the VIP too",
+        "part of the clients reach the wrong host: timeouts",
+        _proxy,
+        expects=("LVS-ARP-001",),
     ),
 )

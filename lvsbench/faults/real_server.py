@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from lvsbench.facts.sysctls import FORWARD
 from lvsbench.faults.fault import DR, EVERY, TUN, Fault, Scene
@@ -25,6 +25,13 @@ def _gateway(scene: Scene) -> IPv4Address:
     gateway = scene.server.gateway
     assert gateway is not None, "a topology with a router gives its real servers a gateway"
     return gateway
+
+
+def _alone(scene: Scene) -> tuple[Setting, ...]:
+    """The RIP is there as /32, so that no route leads to the segment."""
+    server, lan = scene.server.name, scene.lan
+    right = scene.cluster.interface(scene.server, scene.server.links[lan].segment)
+    return (scene.address(server, lan, right, present=False), scene.address(server, lan, IPv4Interface(right.ip)))
 
 
 def through_director(scene: Scene) -> tuple[Setting, ...]:
@@ -121,5 +128,14 @@ ALL = (
         through_director,
         topology="routed",
         expects=("LVS-DR-002",),
+    ),
+    Fault(
+        "R13",
+        "rip-as-32",
+        EVERY,
+        "the route to the segment comes with the prefix of the address: /32 brings none",
+        "timeouts of 1/N",
+        _alone,
+        expects=("LVS-LINK-004",),
     ),
 )

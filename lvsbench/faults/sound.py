@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from lvsbench.faults.fault import DR, EVERY, TUN, Fault, Scene, Where
-from lvsbench.faults.ipvs import by_mark
+from lvsbench.faults.ipvs import by_mark, for_all_ports
 from lvsbench.faults.real_server import through_director
 from lvsbench.faults.tun import GUE_PORT, gue
-from lvsbench.plan import FilterRule, LinkUp, Module, Setting
+from lvsbench.plan import FilterRule, Forgotten, LinkUp, Module, NoIpvsService, Setting
+
+HIGH_MARK = 2**31 + 5
 
 
 def _dummy(scene: Scene) -> tuple[Setting, ...]:
@@ -36,10 +39,44 @@ def _arp_filter(scene: Scene) -> tuple[Setting, ...]:
     )
 
 
-def _marked(scene: Scene) -> tuple[Setting, ...]:
+def _marked(scene: Scene, mark: int = 1) -> tuple[Setting, ...]:
     service = scene.cluster.service
-    rule = f"-d {service.vip} -p tcp --dport {service.port} -j MARK --set-xmark 0x1/0xffffffff"
-    return (FilterRule(scene.director, "mangle", "PREROUTING", rule, scene.reason), *by_mark(scene))
+    rule = f"-d {service.vip} -p tcp --dport {service.port} -j MARK --set-xmark {mark:#x}/0xffffffff"
+    return (FilterRule(scene.director, "mangle", "PREROUTING", rule, scene.reason), *by_mark(scene, mark))
+
+
+def _marks_of_others(scene: Scene) -> tuple[Setting, ...]:
+    """Beside the service there is one of a firewall mark, whose rule is for another VIP."""
+    rule = f"-d {scene.cluster.service.vip + 101} -p tcp --dport 443 -j MARK --set-xmark 0x5/0xffffffff"
+    own = tuple(each if each.flag == "-m" else replace(each, port=0) for each in scene.service.destinations)
+    return (
+        FilterRule(scene.director, "mangle", "PREROUTING", rule, scene.reason),
+        scene.table(replace(scene.service, selector=("-f", "5"), destinations=own)),
+    )
+
+
+def _parked(scene: Scene) -> tuple[Setting, ...]:
+    """Beside the service there is one whose only real server is drained."""
+    port = 8443
+    only = replace(scene.destination, port=port, weight=0)
+    return (
+        scene.table(
+            replace(scene.service, selector=("-t", f"{scene.cluster.service.vip}:{port}"), destinations=(only,))
+        ),
+    )
+
+
+def _taken_over(scene: Scene) -> tuple[Setting, ...]:
+    """The second director has the VIP, and the first one nothing any more: a failover, with the first one emptied."""
+    old, new = scene.cluster.directors[:2]
+    return (
+        Forgotten(scene.client, "neighbours", scene.reason, after=True),
+        scene.address(old.name, scene.arm(old), scene.vip, present=False),
+        NoIpvsService(old.name, scene.service.selector, scene.reason),
+        scene.address(new.name, scene.arm(new), scene.vip),
+        *scene.replies_by(new),
+        Forgotten(scene.client, "neighbours", scene.reason),
+    )
 
 
 def _loose(scene: Scene) -> tuple[Setting, ...]:
@@ -84,4 +121,50 @@ SOUND = (
         topology="routed",
     ),
     Fault("S07", "gue", (TUN,), "GUE with the same port on both ends", "", lambda scene: gue(scene, GUE_PORT)),
+    Fault(
+        "S08",
+        "all-ports",
+        EVERY,
+        "a service for port 0 takes every port, and must be persistent",
+        "",
+        for_all_ports,
+        where=Where.DIRECTOR,
+    ),
+    Fault(
+        "S09",
+        "high-fwmark",
+        EVERY,
+        "a mark of 2^31 and more is a mark like others, though ipvsadm prints it negative",
+        "",
+        lambda scene: _marked(scene, HIGH_MARK),
+        where=Where.DIRECTOR,
+    ),
+    Fault(
+        "S10",
+        "fwmark-of-others",
+        EVERY,
+        "a service of a firewall mark whose rule is for another VIP is another service",
+        "",
+        _marks_of_others,
+        where=Where.DIRECTOR,
+    ),
+    Fault(
+        "S11",
+        "parked",
+        EVERY,
+        "a second service whose only real server has weight 0 is parked, not broken",
+        "",
+        _parked,
+        where=Where.DIRECTOR,
+    ),
+    Fault(
+        "S12",
+        "failover",
+        EVERY,
+        "who has the VIP is the active director; that the other one is empty is no outage",
+        "",
+        _taken_over,
+        where=Where.STANDBY,
+        topology="two-directors",
+    ),
 )
