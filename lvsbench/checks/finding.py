@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,13 +30,57 @@ class Evidence:
     output: str
 
 
+_MAY = {
+    "ipvsadm": ("-A", "-a", "-E", "-e"),
+    "iptables": ("-A", "-I"),
+    "nft": ("add", "insert"),
+    "ip": (
+        "addr replace", "addr del", "fou add", "link set", "neigh del", "route replace", "route flush cache",
+    ),
+    "sysctl": ("-w",),
+    "modprobe": ("ipip", "ip_gre", "fou"),
+}  # fmt: skip
+"""What advice may do, by tool. Nothing here deletes a service, a destination, a rule or a way; an address that goes is
+one that the topology gives to another place, and a neighbour is asked for anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What mends it, and where. Shown, never run. ``by_hand``: a sentence for a person; no shell command does it."""
+    """What mends it, and where. Shown, never run. ``by_hand``: a sentence for a person; no shell command does it.
+
+    Raises:
+        ValueError: a command that may destroy what others set up: no finding can bear it.
+    """
 
     node: str
     command: str
     by_hand: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a command that does what no advice may do."""
+        steps = [] if self.by_hand else _steps(self.command)
+        refused = next((step for step in steps if not _harmless(step)), None)
+        if refused is not None:
+            raise ValueError(f"no advice may do this: {shlex.join(refused)}")
+
+
+def _steps(command: str) -> list[list[str]]:
+    """Return the simple commands of a line."""
+    words = shlex.split(command, comments=True)
+    steps: list[list[str]] = [[]]
+    for word in words:
+        if word in ("&&", "||", ";"):
+            steps.append([])
+        else:
+            steps[-1].append(word)
+    return steps
+
+
+def _harmless(step: Sequence[str]) -> bool:
+    tool = step[0] if step else ""
+    # iptables, iptables-nft and iptables-legacy name a table first.
+    tool, rest = ("iptables", step[3:]) if tool.startswith("iptables") and step[1] == "-t" else (tool, step[1:])
+    return "down" not in rest and any(f"{' '.join(rest)} ".startswith(f"{action} ") for action in _MAY.get(tool, ()))
 
 
 @dataclass(frozen=True, slots=True)

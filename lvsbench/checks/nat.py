@@ -172,7 +172,10 @@ def _port(view: View, aim: Aim) -> Iterator[Finding]:
     wanted = view.cluster.service.real_servers.get(name)
     if wanted is None:
         return
-    port, right = aim.destination.port or aim.port, wanted.port or view.cluster.service.port
+    port, right = (
+        aim.destination.port or aim.port or view.cluster.service.port,
+        wanted.port or view.cluster.service.port,
+    )
     rip = aim.destination.address
     exam = look(view, name, "sockets")
     if port == right or isinstance(exam, str) or rip.version != 4:

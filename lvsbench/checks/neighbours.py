@@ -148,7 +148,13 @@ def _entry(view: View, node: Node, entry: Neighbour) -> Iterator[Finding]:
         + ("; a PERMANENT entry is neither asked for anew nor replaced by a reply" if static else ""),
         effect=_effect(node, entry, vip, bypass) if wrong else "nothing today; packets are lost after a failover",
         evidence=(Evidence(node.name, f"ip neigh show {entry.address}", _text(entry)),),
-        fix=(Fix(node.name, advice.forget(entry)),),
+        fix=(
+            Fix(node.name, advice.forget(entry))
+            if wrong
+            else advice.by_hand(
+                node.name, f"see who wrote the entry for {entry.address}, and whether it is still needed"
+            ),
+        ),
         place=_place(node, entry.address == vip),
         servers=frozenset(servers) if entry.address != vip else frozenset(),
         breaks=wrong and not bypass,

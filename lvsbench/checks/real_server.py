@@ -143,10 +143,11 @@ def _refuses(view: View, aim: Aim, server: Node, exam: Exam) -> Finding | None:
     rip, nat = aim.destination.address, aim.method is ForwardingMethod.NAT
     assert isinstance(rip, IPv4Address), "aims are IPv4 only"
     address, port = (rip, aim.destination.port) if nat else (aim.vip, aim.port)
-    port = port or aim.port
+    # A service for all ports sends each to the same one.
+    port = port or aim.port or view.cluster.service.port
     protocol = _protocol(view, aim)
-    if protocol not in ("tcp", "udp") or port == 0:
-        return None  # Sockets of SCTP were not read, and a service for every port cannot be asked for one.
+    if protocol not in ("tcp", "udp"):
+        return None  # Sockets of SCTP were not read.
     if any(socket.takes(protocol, address, port) for socket in exam.sockets) or _passed_on(exam, address, port):
         return None
     elsewhere = [socket for socket in exam.sockets if (socket.protocol, socket.port) == (protocol, port)]

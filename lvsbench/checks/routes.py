@@ -11,6 +11,7 @@ from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, 
 from lvsbench.checks.ways import (
     STOPS,
     asked,
+    by_way_of,
     client_address,
     crippled,
     joined,
@@ -157,7 +158,7 @@ def _another_way(view: View, node: Node, to: IPv4Address, ending: Route | None) 
         return Fix(node.name, advice.way(network, dev=near, table=table))
     if node.gateway is None:
         return advice.by_hand(node.name, f"give it a way to {network}: the topology names no gateway for it")
-    return Fix(node.name, advice.way(network, via=node.gateway, table=table))
+    return Fix(node.name, by_way_of(view, node, node.gateway, network, table))
 
 
 def _replies(view: View, aim: Aim) -> Iterator[Finding]:

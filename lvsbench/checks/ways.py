@@ -286,7 +286,7 @@ def mend_way(view: View, aim: Aim, ending: Route | None = None) -> Fix:
         if shared is None:
             return advice.by_hand(server.name, f"give it a way to {network} that comes by {aim.director.name}")
         to = IPv4Network(client) if near else network
-        return Fix(server.name, advice.way(to, via=cluster.interface(aim.director, shared).ip, table=table))
+        return Fix(server.name, by_way_of(view, server, cluster.interface(aim.director, shared).ip, to, table))
     if near:
         return Fix(server.name, advice.way(network, dev=near, table=table))
     between = (found for node in cluster.routers if (found := cluster.shared_segment(node, server)))
@@ -295,7 +295,20 @@ def mend_way(view: View, aim: Aim, ending: Route | None = None) -> Fix:
     via = server.gateway or (cluster.interface(router, shared).ip if router and shared else None)
     if via is None:
         return advice.by_hand(server.name, f"give it a way to {network}: the topology names no router for it")
-    return Fix(server.name, advice.way(network, via=via, table=table))
+    return Fix(server.name, by_way_of(view, server, via, network, table))
+
+
+def by_way_of(view: View, node: Node, gateway: IPv4Address, to: IPv4Network, table: str = "main") -> str:
+    """Return the command that routes by a gateway, which the kernel takes only with a route to the gateway itself.
+
+    Source: net/ipv4/fib_semantics.c, fib_check_nh_v4_gw ("Nexthop has invalid gateway").
+    """
+    exam = view.exam(node.name)
+    arms = ((name, view.cluster.segments[link.segment].network) for name, link in node.links.items())
+    own = next(((name, network) for name, network in arms if gateway in network), None)
+    lost = exam is not None and exam.knows("routes") and lookup(exam.state.routes, gateway) is None
+    first = advice.way(own[1], dev=own[0]) if own is not None and lost else ""
+    return advice.together(first, advice.way(to, via=gateway, table=table))
 
 
 def fails_reverse_path(exam: Exam, to: IPv4Address, source: IPv4Address, arriving: str) -> str | None:

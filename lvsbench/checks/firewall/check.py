@@ -11,7 +11,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from lvsbench.checks import advice
-from lvsbench.checks.aims import aims, servers_of
+from lvsbench.checks.aims import active_director, aims, endpoint, is_six, servers_of, table
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.firewall import codes, rules
 from lvsbench.checks.firewall.filter import Outcome, Result, walk
@@ -53,6 +53,7 @@ def judge(view: View) -> Iterable[Finding]:
     asked_for |= {codes.SHADOW} if codes.INPUT in asked_for else set()
     found[codes.UNMARKED] += _unmarked(view)
     asked_for |= {codes.UNMARKED} if any(aim.service.selector[0] == "-f" for aim in aims(view)) else set()
+    asked_for |= {codes.UNMARKED} if found[codes.UNMARKED] else set()
     for code, findings in found.items():
         if code in asked_for:
             yield from settled(code, joined(findings, _rule), "no rule does that to the packets of this cluster")
@@ -189,8 +190,13 @@ def _say(packet: Packet) -> str:
 
 
 def _unmarked(view: View) -> Iterator[Finding]:
-    """Say that requests do not bear the mark that a service waits for."""
+    """Say that requests do not bear the mark that a service waits for, and which marks are not theirs."""
     done = set()
+    service, seen = view.cluster.service, table(view)
+    for each in seen.state.services if seen is not None else ():
+        if each.selector[0] == "-f" and not is_six(each) and endpoint(view, each) is None:
+            text = f"FWM {each.selector[1]} is not for {service.vip}:{service.port} by the rules, and was not judged"
+            yield skipped(codes.UNMARKED, text, active_director(view).name)
     for aim in aims(view):
         if aim.service.selector[0] != "-f" or aim.service.selector in done:
             continue
