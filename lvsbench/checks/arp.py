@@ -192,8 +192,8 @@ def _answers(view: View, node: Node, interface: str, said: Reply, *, proven: boo
         mine = [has for has in exam.state.addresses if (has.address.ip, has.interface) == (vip, interface)]
         moved = bool(mine)
         fix += [advice.together(advice.hold(vip, home), advice.give_up(exam, has)) for has in mine]
-        if said.by_proxy:
-            fix = [_no_proxy(exam, interface)]
+        if not is_local(exam, vip):
+            fix = []
     return Finding(
         ANSWERS.code,
         Verdict.ERROR,
@@ -203,7 +203,7 @@ def _answers(view: View, node: Node, interface: str, said: Reply, *, proven: boo
         effect="some clients pass the director by: no balancing, no failover"
         + ("" if listens else f", and refused connections: nothing listens there on {vip}"),
         evidence=tuple(evidence),
-        fix=tuple(Fix(node.name, command) for command in fix),
+        fix=tuple(Fix(node.name, command) for command in fix) or _silenced(view, node, vip),
         place=Place.TO_DIRECTOR,
         breaks=not listens,
         explains=frozenset((ANNOUNCES.code, STALE.code, *(("LVS-TUN-004",) if moved and home == "tunl0" else ()))),
@@ -224,7 +224,9 @@ def _silenced(view: View, node: Node | None, address: IPv4Address) -> tuple[Fix,
     ports = [name for name in node.links if by_proxy(exam, name, address).answers]
     if ports:
         return tuple(Fix(node.name, _no_proxy(exam, name)) for name in ports)
-    return (advice.by_hand(node.name, f"find out why it answers for {address}, and whose that is"),)
+    return (
+        advice.by_hand(node.name, f"find out why it answers for {address}: ip neigh show proxy; a bridge, a program"),
+    )
 
 
 def _returned(view: View, who: str, address: IPv4Address) -> tuple[Fix, ...]:

@@ -95,7 +95,8 @@ def cut_off(view: View, node: Node, exam: Exam, interface: str) -> tuple[Address
     mine = [has for has in exam.state.addresses if has.address.ip == link.address]
     if not mine or any(has.address.network.prefixlen <= right.network.prefixlen for has in mine):
         return None
-    others = [each.on(link.segment) for each in view.cluster.nodes.values() if each != node]
+    # Hosts of one role do not speak to each other for the service's sake.
+    others = [each.on(link.segment) for each in view.cluster.nodes.values() if each.role is not node.role]
     peers = [found[1].address for found in others if found is not None]
     lost = any(lookup(exam.state.routes, peer) is None for peer in peers)
     return (mine[0], right) if lost else None
