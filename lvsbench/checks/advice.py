@@ -23,7 +23,6 @@ from lvsbench.facts.sysctls import CONF, dotted
 SELECTORS = {"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}
 """How ipvsadm names a service of a protocol."""
 
-
 QUIET = {f"{CONF}/all/arp_ignore": 1, f"{CONF}/all/arp_announce": 2}
 """What keeps a host that has the VIP on another interface from telling so by ARP."""
 

@@ -249,14 +249,15 @@ def _method(view: View, node: Node) -> ForwardingMethod | None:
     """Return the method by which a real server is to be reached: as was said, as it is elsewhere, as it is prepared."""
     if view.wanted is not None and view.wanted.method is not None:
         return view.wanted.method
-    tables = [exam.state.services for _, exam in view.exams(Role.DIRECTOR)]
-    live = [each for table in tables for service in table for each in service.destinations]
     own = {link.address for link in node.links.values()}
-    mine = [each for each in live if each.address in own]
-    flags = [each.flag for each in (*mine, *live) if each.flag in METHODS]
+    tables = (exam.state.services for _, exam in view.exams(Role.DIRECTOR))
+    entries = (each for table in tables for service in table for each in service.destinations)
+    known = next((each.flag for each in entries if each.address in own and each.flag in METHODS), None)
+    if known is not None:
+        return METHODS[known]
     exam = view.exam(node.name)
-    if flags or exam is None or not exam.knows("addresses", "tunnels"):
-        return METHODS[flags[0]] if flags else None
+    if exam is None or not exam.knows("addresses", "tunnels"):
+        return None
     held = exam.holds(view.cluster.service.vip)
     if not held:
         return ForwardingMethod.NAT

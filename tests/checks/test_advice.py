@@ -19,6 +19,7 @@ from lvsbench.facts.addresses import Address
 from lvsbench.facts.ipvs import Destination, Service
 from tests.checks.builder import (
     CIP,
+    DIP,
     RIP1,
     RIP2,
     VIP,
@@ -165,7 +166,7 @@ def of_port(view: View) -> View:
 
 
 @pytest.mark.parametrize("mode", EVERY)
-@pytest.mark.parametrize("make", [of_udp, of_port])
+@pytest.mark.parametrize("make", [of_udp, of_port, kubernetes])
 def test_a_missing_service_is_added(make: Callable[[View], View], mode: Mode) -> None:
     """The advice is the whole service, with method, port and weight of each real server; the other one stays."""
     view = healthy(mode)
@@ -192,6 +193,16 @@ def test_a_stranger_is_not_called_near() -> None:
     found = finding(with_refused(kubernetes(healthy(Mode.NAT)), None, "director"), "LVS-IPVS-002")
     assert "10.96.0.1" not in found.claim
     assert "10.96.0.1" not in " ".join(commands(found))
+
+
+@pytest.mark.parametrize("node", ["director", "client"])
+def test_a_longer_prefix_elsewhere(node: str) -> None:
+    """Director and client need the way to their segment as much."""
+    address = {"director": DIP, "client": CIP}[node]
+    view = with_address(without_address(healthy(Mode.DR), node, address), node, f"{address}/32", "eth0")
+    found = finding(view, "LVS-LINK-004")
+    assert (found.node, found.servers) == (node, frozenset())
+    assert commands(found) == [f"ip addr replace {address}/24 dev eth0"]
 
 
 # --------------------------------------------------------------------------------------------------------------- marks

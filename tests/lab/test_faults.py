@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,38 @@ def test_a_fault_without_a_mode_says_how_to_set_one_up(standing: Holder, tmp_pat
     done = lvsbench("lab", "inject", "A01", "--out", str(tmp_path))
     assert done.returncode == 2
     assert "lvsbench setup --mode dr" in done.stderr
+
+
+def diagnosed() -> dict[str, Any]:
+    """Return what a diagnosis finds."""
+    return dict(json.loads(lvsbench("diagnose", "--json").stdout))
+
+
+@pytest.mark.parametrize("fault", ["R01", "V31"])
+def test_the_fix_that_is_printed_mends(out: Path, fault: str) -> None:
+    """Each command of the first cause is run on its node as it is printed, and no error is left."""
+    done = lvsbench("lab", "inject", fault, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    try:
+        first = diagnosed()["causes"][0]
+        assert first["severity"] == "error"
+        for fix in first["fix"]:
+            assert not fix["by_hand"]
+            done = lvsbench("lab", "exec", fix["node"], "--", "sh", "-c", fix["command"])
+            assert done.returncode == 0, done.stderr
+        assert [cause for cause in diagnosed()["causes"] if cause["severity"] == "error"] == []
+    finally:
+        done = lvsbench("lab", "heal", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("fault", ["S08", "S09", "S10", "S11"])
+def test_what_is_unusual_and_sound(out: Path, fault: str) -> None:
+    """A service for all ports, a high mark, a mark of others and a parked service are no errors, and serve."""
+    done = lvsbench("lab", "inject", fault, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    try:
+        assert [cause for cause in diagnosed()["causes"] if cause["severity"] == "error"] == []
+    finally:
+        done = lvsbench("lab", "heal", "--out", str(out))
+    assert done.returncode == 0, done.stderr
