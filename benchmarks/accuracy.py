@@ -91,6 +91,10 @@ class Row:
         return self.injected != "healthy" and not self.injected.startswith("S")
 
 
+class Stuck(Exception):
+    """A command that must succeed did not: of the rig, not of the diagnosis."""
+
+
 class Lab:
     """The command line of lvsbench, with a lab up and a folder for its journals."""
 
@@ -110,7 +114,7 @@ class Lab:
         """Run ``lvsbench``, which must succeed."""
         done = self.call(*words)
         if done.returncode:
-            raise SystemExit(f"lvsbench {' '.join(words)}: status {done.returncode}\n{done.stdout}{done.stderr}")
+            raise Stuck(f"lvsbench {' '.join(words)}: status {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def anew(self, mode: Mode) -> None:
@@ -219,14 +223,18 @@ def measure(topology: str, modes: Iterable[Mode], chosen: Iterable[Fault], healt
                 if made.returncode == REFUSED:
                     continue
                 if made.returncode:
-                    raise SystemExit(made.stderr)
+                    raise Stuck(made.stderr)
                 if healthy:
                     yield lab.diagnose(None, mode, cluster)
                 for fault in ours:
-                    lab.must("lab", "inject", fault.id)
-                    row = lab.diagnose(fault, mode, cluster)
+                    try:
+                        lab.must("lab", "inject", fault.id)
+                        row = lab.diagnose(fault, mode, cluster)
+                    except Stuck as error:
+                        name, said = f"{fault.id} {fault.name}", str(error).splitlines()
+                        row = Row(topology, mode.value, name, "", (), None, (), 0.0, problem=" ".join(said[:2]))
                     yield row
-                    if row.ran:
+                    if row.ran or row.problem:
                         lab.anew(mode)
                     else:
                         lab.must("lab", "heal")
@@ -316,13 +324,13 @@ def main() -> int:
             print(f"{head}  {found}  {row.mended}", flush=True)
             if row.mended is Mended.NO:
                 print("\n".join(f"      {each}" for each in row.ran), flush=True)
+            if options.json is not None:
+                options.json.write_text(json.dumps([asdict(each) for each in rows], indent=1) + "\n", encoding="utf-8")
     print("\n".join(summary(rows)))
     whole = not (options.topology or options.mode or options.fault)
     target = options.page or (PAGE if whole else None)
     if target is not None:
         target.write_text(page(rows), encoding="utf-8")
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     return int(not all(row.right for row in rows))
 
 
