@@ -55,7 +55,7 @@ class Mended(StrEnum):
     BY_HAND = "by hand"
     """No command is printed: only a person can do it."""
     NO = "no"
-    NOT_TRIED = ""
+    NOT_TRIED = "not tried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ def summary(rows: list[Row]) -> list[str]:
     named = sum(row.rank is not None for row in wrong)
     beside = sum(len(row.alarms) for row in wrong)
     quiet = sum(not row.alarms and not row.problem for row in sound)
-    words = ", ".join(f"{count} {word}" for word, count in Counter(row.mended.value for row in wrong).items() if word)
+    words = ", ".join(f"{count} {word}" for word, count in Counter(row.mended.value for row in wrong).items())
     times = sorted(row.elapsed_s for row in rows)
     return [
         f"{first} of {len(wrong)} injections: the true cause comes first, on the right node.",
@@ -271,7 +271,7 @@ def table(rows: Iterable[Row]) -> Iterator[str]:
         rank = "–" if not row.is_fault else "**missed**" if row.rank is None else str(row.rank)
         alarms = ", ".join(row.alarms) or "–"
         where = row.node or "–"
-        mended = "–" if row.mended is Mended.NOT_TRIED else "**no**" if row.mended is Mended.NO else row.mended.value
+        mended = "–" if not row.is_fault else "**no**" if row.mended is Mended.NO else row.mended.value
         own = (row.topology, row.mode, row.injected, where, row.saw)
         cells = (*own, first, rank, alarms, mended, f"{row.elapsed_s:.1f}")
         yield f"| {' | '.join(cells)} |"
@@ -321,7 +321,7 @@ def main() -> int:
             mark = "ok " if row.right else "BAD"
             found = row.problem or "; ".join(row.found) or "nothing"
             head = f"{mark} {row.topology:13} {row.mode:3} {row.injected:33} {row.elapsed_s:5.1f} s"
-            print(f"{head}  {found}  {row.mended}", flush=True)
+            print(f"{head}  {found}" + (f"  mended: {row.mended}" if row.is_fault else ""), flush=True)
             if row.mended is Mended.NO:
                 print("\n".join(f"      {each}" for each in row.ran), flush=True)
             if options.json is not None:
