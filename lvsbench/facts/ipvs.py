@@ -178,7 +178,7 @@ def _mark(text: str) -> str:
     Source: ipvsadm 1.31, ipvsadm.c, print_service_entry: ``%d``, so that 2^31 and more is printed negative, which
     ``ipvsadm -f`` does not take; measured.
     """
-    return str(whole(text.removeprefix("-")) * (-1 if text.startswith("-") else 1) % 2**32)
+    return str(whole(text) % 2**32)
 
 
 def _listed_name(words: list[str]) -> str:
