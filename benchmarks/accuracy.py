@@ -105,7 +105,8 @@ class Lab:
     def call(self, *words: str, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run ``lvsbench`` to its end. What it says on stderr is kept for an error message."""
         argv = [sys.executable, "-m", "lvsbench", *words]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # Journals of this user's other runs are none of this measurement's business.
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self._folder / "state")}
         return subprocess.run(
             argv, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
