@@ -86,13 +86,17 @@ def held(
         HostHeld: another run holds one of them.
         NodeError: one of them cannot be held or read.
     """
-    run_id = folder.path.name
-    hold = plan.take(cluster, shells, run_id, folder.journal, revert_after_s)
+    journal = Journal.begin(folder.journal, cluster, folder.path.name, list(plan.held_nodes(cluster)))
     try:
-        before = plan.snapshot(shells, *plans)
-        journal = Journal.begin(folder.journal, cluster, before, run_id, held=hold.nodes)
+        hold = plan.take(cluster, shells, journal.run_id, journal.path, revert_after_s)
+    except BaseException:
+        journal.end()
+        raise
+    try:
+        journal.see(plan.snapshot(shells, *plans), hold.nodes)
     except BaseException:
         hold.release()
+        journal.end()
         raise
     try:
         with hold.renewed():

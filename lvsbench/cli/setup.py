@@ -183,7 +183,7 @@ def restore(run: str | None, out: Path, without: tuple[str, ...]) -> int:
             continue
         if place is Where.UP:
             enter()
-        _put_back(journal.path, place, without)
+        status = _put_back(journal.path, place, without) or status
     if unreadable:
         raise unreadable[0]
     return status
@@ -211,7 +211,7 @@ def _wanted(run: str | None, out: Path) -> tuple[list[Journal], list[ResultsErro
     ], []
 
 
-def _put_back(path: Path, place: Where, without: Sequence[str]) -> None:
+def _put_back(path: Path, place: Where, without: Sequence[str]) -> int:
     from lvsbench import bench
     from lvsbench.cli.reach import Where
     from lvsbench.cli.screen import Screen
@@ -220,16 +220,19 @@ def _put_back(path: Path, place: Where, without: Sequence[str]) -> None:
 
     journal = Journal.resume(path)
     if journal is None or journal.ended:
-        return
+        return 0
     if place is Where.GONE:
         journal.end(["the lab is gone"])
         click.echo(f"{journal.run_id}: the lab it was set up on is gone, and everything with it")
-        return
+        return 0
     unknown = [name for name in without if name not in journal.cluster.nodes]
     if unknown:
         raise UsageError(f"no node {unknown[0]!r}", advice=f"There are: {', '.join(journal.cluster.nodes)}")
     restored = bench.restore(journal, Screen(), without)
     for note in restored.notes:
         click.echo(f"{journal.run_id}: {note}")
+    if not restored.compared:
+        return 3
     every = f"every node but {', '.join(without)}" if without else "every node"
     click.echo(f"{journal.run_id}: restored, {every} as it was before {journal.began}")
+    return 0

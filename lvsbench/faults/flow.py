@@ -53,8 +53,9 @@ def inject(
         tell(f"injecting {fault.id} {fault.name}" + (f" on {node}" if node else ""))
         before = plan.snapshot(shells, wanted)
         label = f"{fault.id} {fault.name}" + (f" on {node}" if node else "")
-        journal = Journal.begin(folder.journal, cluster, before, folder.path.name)
+        journal = Journal.begin(folder.journal, cluster, folder.path.name)
         try:
+            journal.see(before)
             journal.set_up(mode, fault=label)
             plan.apply(wanted, shells, journal)
         except BaseException as error:

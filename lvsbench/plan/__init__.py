@@ -9,6 +9,7 @@ from lvsbench.plan.apply import apply, snapshot
 from lvsbench.plan.change import Change
 from lvsbench.plan.firewall import FilterPolicy, FilterRule
 from lvsbench.plan.hold import Hold, take
+from lvsbench.plan.hold import wanted as held_nodes
 from lvsbench.plan.journal import NAME as JOURNAL
 from lvsbench.plan.journal import Batch, Journal, Section, open_journals
 from lvsbench.plan.modules import NoModule
@@ -53,6 +54,7 @@ __all__ = [
     "Sysctl",
     "WebServer",
     "apply",
+    "held_nodes",
     "open_journals",
     "restore",
     "snapshot",

@@ -236,6 +236,15 @@ def _renew(run_id: str) -> str:
 # ------------------------------------------------------------------------------------------------------- holding hosts
 
 
+def wanted(cluster: Cluster) -> dict[str, bool]:
+    """Return the nodes to hold, and whether they must be: those that a mode may change.
+
+    The others are held where they are hosts of their own, and the login may write to ``/run``.
+    """
+    nodes = cluster.nodes.values()
+    return {node.name: node.role in _CHANGED for node in nodes if node.role in _CHANGED or not node.local}
+
+
 class Hold:
     """Hosts that one run holds. Make one with :func:`take`.
 
@@ -286,9 +295,6 @@ class Hold:
 def take(cluster: Cluster, shells: Mapping[str, Shell], run_id: str, journal: Path, after_s: int | None) -> Hold:
     """Hold the hosts of a cluster for a run, or none of them.
 
-    All that a mode may change, and the others that are hosts of their own; of these one whose login may not write to
-    ``/run`` is left out, as nothing is written there.
-
     Args:
         cluster: the cluster.
         shells: of its nodes.
@@ -301,9 +307,7 @@ def take(cluster: Cluster, shells: Mapping[str, Shell], run_id: str, journal: Pa
         NodeError: a host could not be held.
     """
     owner = _owner(run_id, journal.resolve())
-    wanted = {
-        node.name: node.role in _CHANGED for node in cluster.nodes.values() if node.role in _CHANGED or not node.local
-    }
+    nodes = wanted(cluster)
     taken: dict[str, Shell] = {}
 
     def attempt(name: str, must: bool) -> None:
@@ -317,12 +321,12 @@ def take(cluster: Cluster, shells: Mapping[str, Shell], run_id: str, journal: Pa
         taken[name] = shells[name]
 
     try:
-        in_parallel({name: partial(attempt, name, must) for name, must in wanted.items()})
+        in_parallel({name: partial(attempt, name, must) for name, must in nodes.items()})
     except BaseException:
         with contextlib.suppress(NodeError):
             release(taken, run_id)
         raise
-    return Hold({name: taken[name] for name in wanted if name in taken}, run_id, after_s)
+    return Hold({name: taken[name] for name in nodes if name in taken}, run_id, after_s)
 
 
 def release(shells: Mapping[str, Shell], run_id: str) -> None:

@@ -1,7 +1,7 @@
 """The journal: what was there, what is being done, how to undo it. On disk before a host is touched.
 
-JSON lines. ``begin`` has the cluster, how each node is reached, and the whole state of every node before. Then a
-section for each time that something is set up: ``set-up``, with the state of the nodes that were read anew; a ``batch``
+JSON lines. ``begin`` has the cluster and how each node is reached, before a host is even held; ``seen`` the whole state
+of every node. Then a section for each time that something is set up: ``set-up``, with what was read anew; a ``batch``
 for each node of each step with its commands and their undos; ``done`` when it has ended, ``applied`` when all have;
 ``undone`` for each batch that was taken back, and ``restored`` once verify has agreed. ``end`` is the last line:
 without it something may still be set up.
@@ -58,6 +58,11 @@ class _Begin(_Record):
     pid: int
     held: list[str]
     cluster: Cluster
+
+
+class _Seen(_Record):
+    record: Literal["seen"] = "seen"
+    held: list[str]
     before: Raw
 
 
@@ -100,7 +105,7 @@ class _Closing(_Record):
     notes: list[str] = []
 
 
-Record = Annotated[_Begin | _SetUp | _Batch | _OfBatch | _Closing, Field(discriminator="record")]
+Record = Annotated[_Begin | _Seen | _SetUp | _Batch | _OfBatch | _Closing, Field(discriminator="record")]
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
@@ -156,13 +161,15 @@ class Journal:
         self.cluster = begin.cluster
         self.began = begin.time
         self.held = tuple(begin.held)
-        """The hosts that are held (:mod:`lvsbench.plan.hold`), and keep their undos."""
+        """The hosts that are held (:mod:`lvsbench.plan.hold`) and keep their undos; or may be, until they are seen."""
+        self.seen = False
+        """Whether the state of the nodes before is known."""
         self.owner = f"process {begin.pid} on {begin.host}"
         self.damage = tuple(damage)
         """What is wrong with the file, by line, in words."""
         self.sections: list[Section] = []
         self.ended = False
-        self._raw: Raw = begin.before
+        self._raw: Raw = {}
         self._states: dict[str, State] = {}
         self._last = b""
         self._lines = 0
@@ -175,17 +182,14 @@ class Journal:
     # ---------------------------------------------------------------------------------------------------- make and read
 
     @classmethod
-    def begin(
-        cls, path: Path, cluster: Cluster, before: Mapping[str, State], run_id: str, *, held: Sequence[str] = ()
-    ) -> Self:
+    def begin(cls, path: Path, cluster: Cluster, run_id: str, held: Sequence[str] = ()) -> Self:
         """Begin a file, put it on the user's list of open journals, and wait until it is on the disk.
 
         Args:
             path: the file, which is not there; its folder is.
             cluster: with everything that is needed to reach its nodes again.
-            before: the state of every node, as :func:`lvsbench.plan.snapshot` returns it.
             run_id: the run it belongs to.
-            held: the hosts that the run holds.
+            held: the hosts that the run is going to hold.
 
         Raises:
             ResultsError: it cannot be written.
@@ -196,12 +200,10 @@ class Journal:
             pid=os.getpid(),
             held=list(held),
             cluster=cluster,
-            before={node: dict(state.raw) for node, state in before.items()},
             schema=SCHEMA,
             time=_now(),
         )
         journal = cls(path, first)
-        journal._states = dict(before)
         journal._hold(os.O_CREAT | os.O_EXCL)
         journal._write([first])
         opened.note(path)
@@ -235,7 +237,8 @@ class Journal:
             known = journal.before.keys()
         except (LvsbenchError, KeyError) as error:
             raise ResultsError(f"{path}: not a journal of lvsbench", answer=str(error)) from error
-        strange = {*journal.held, *(batch.node for batch in journal.batches)} - (journal.cluster.nodes.keys() & known)
+        named = {*journal.held, *known, *(batch.node for batch in journal.batches)}
+        strange = named - journal.cluster.nodes.keys()
         if strange:
             raise ResultsError(f"{path}: tells of {', '.join(sorted(strange))}, which its cluster does not have")
         return journal
@@ -276,7 +279,9 @@ class Journal:
 
     def _take(self, record: Record) -> None:
         """Make one further record part of what is known."""
-        if isinstance(record, _SetUp):
+        if isinstance(record, _Seen):
+            self._raw, self.held, self.seen = record.before, tuple(record.held), True
+        elif isinstance(record, _SetUp):
             self._raw = self._raw | record.before
             for node in record.before:
                 self._states.pop(node, None)
@@ -338,6 +343,18 @@ class Journal:
         return any(has_looks(state) for state in self.before.values())
 
     # -------------------------------------------------------------------------------------------------------- write it
+
+    def see(self, before: Mapping[str, State], held: Sequence[str] = ()) -> None:
+        """Write down how the nodes are, and wait until it is on the disk.
+
+        Args:
+            before: the state of every node, as :func:`lvsbench.plan.snapshot` returns it.
+            held: the hosts that the run holds now.
+        """
+        record = _Seen(before={n: dict(state.raw) for n, state in before.items()}, held=list(held), time=_now())
+        self._write([record])
+        self._take(record)
+        self._states = dict(before)
 
     def set_up(self, mode: Mode, before: Mapping[str, State] | None = None, fault: str = "") -> Section:
         """Begin a section: something is going to be set up.

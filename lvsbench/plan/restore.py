@@ -31,12 +31,14 @@ class Restored:
         foreign: modules that came during the run and that no change of ours loads (``ss`` loads tcp_diag, for one).
         notes: what there is to know besides, in words: a host that had put itself back, a line that the journal lost.
         after: the state of the nodes that were compared.
+        compared: whether how they were is known at all.
     """
 
     differences: tuple[Difference, ...] = ()
     foreign: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     after: Mapping[str, State] = field(default_factory=dict)
+    compared: bool = True
 
     @property
     def clean(self) -> bool:
@@ -58,7 +60,7 @@ def take_back(journal: Journal, shells: Mapping[str, Shell]) -> Restored:
     with _Work(journal, shells) as work:
         after = work.undo(section)
         work.complain()
-    before = {node: section.before[node] for node in after}
+    before = {node: section.before[node] for node in after if node in section.before}
     return _judge(journal, [section], before, after, work.notes)
 
 
@@ -95,6 +97,8 @@ def restore(
         after |= work.read(node for node in journal.before if node not in after)
         work.complain()
         before = {node: state for node, state in journal.before.items() if node not in without}
+        if journal.batches and not journal.seen:
+            work.note("how the nodes were before is lost: they were put back, and nobody can compare them")
         restored = _judge(journal, journal.open_sections, before, after, work.notes)
         if restored.clean:
             work.let_go()
@@ -126,7 +130,8 @@ def _judge(
     if not differences:
         for section in sections:
             journal.close(section, "restored", [str(difference) for difference in foreign])
-    return Restored(tuple(differences), tuple(foreign), tuple(notes), after)
+    compared = journal.seen or not journal.sections
+    return Restored(tuple(differences), tuple(foreign), tuple(notes), after, compared)
 
 
 def _undo(journal: Journal, batch: Batch, reads: Mapping[str, str], shell: Shell) -> tuple[State | None, bool]:
@@ -142,6 +147,11 @@ def _undo(journal: Journal, batch: Batch, reads: Mapping[str, str], shell: Shell
     result = run(shell, f"step {batch.step} not undone", batch.undo, then, first=first, last=last)
     state = parse(shell.node, then.texts(result)) if reads else None
     return state, hold.REVERTED in result.stderr
+
+
+def _looked(before: Mapping[str, State], node: str) -> bool:
+    """Whether a node was read with what only faults touch."""
+    return node in before and has_looks(before[node])
 
 
 class _Work:
@@ -183,7 +193,7 @@ class _Work:
             batches = {batch.node: batch for batch in group}
             # The last undo on a node reads it as well: another round trip would take as long as the undo.
             reads = {
-                node: commands(looks=has_looks(section.before[node])) if first[node] == step else {} for node in batches
+                node: commands(looks=_looked(section.before, node)) if first[node] == step else {} for node in batches
             }
             undone = self._each({node: partial(_undo, self._journal, batches[node], reads[node]) for node in batches})
             self._journal.note("undone", [batches[node] for node in undone])
@@ -196,7 +206,7 @@ class _Work:
     def read(self, nodes: Iterable[str]) -> dict[str, State]:
         """Return the state of nodes, read as before."""
         before = self._journal.before
-        return self._each({node: partial(read, looks=has_looks(before[node])) for node in nodes})
+        return self._each({node: partial(read, looks=_looked(before, node)) for node in nodes})
 
     def look_who_holds(self) -> None:
         """Note what hosts did by themselves. Hosts that keep an undo that the journal lost put themselves back."""
@@ -204,7 +214,8 @@ class _Work:
         more = []
         look = partial(hold.look, run_id=self._journal.run_id)
         for node, looked in self._each(dict.fromkeys(self._journal.held, look)).items():
-            self.note(looked.note)
+            # A run that was killed while it took its hosts may never have had this one.
+            self.note(looked.note if self._journal.seen else "")
             if looked.kept - known:
                 self.note(f"{node} has an undo that the journal lost, and has used it")
                 more.append(node)

@@ -89,7 +89,8 @@ def record() -> None:
             if mode is Mode.TUN:
                 shells[node].run("modprobe fou && ip fou add port 6080 gue").check("no foo-over-UDP")
             planned = drivers.plan(mode, lab)
-            journal = plan.Journal.begin(Path(folder) / mode.value, lab, plan.snapshot(shells, planned), "record")
+            journal = plan.Journal.begin(Path(folder) / mode.value, lab, "record")
+            journal.see(plan.snapshot(shells, planned))
             journal.set_up(mode)
             for name in _set_up(lab, planned, shells, journal):
                 _save(shells[node], name)

@@ -123,7 +123,8 @@ def test_two_faults_of_one_thing_are_refused(tmp_path: Path) -> None:
     set_up(Mode.DR, tmp_path / "run" / "journal.jsonl")
     path = tmp_path / "fault" / "journal.jsonl"
     path.parent.mkdir()
-    journal = Journal.begin(path, lab(), plan.snapshot(nodes(lab(), World())), "fault")
+    journal = Journal.begin(path, lab(), "fault")
+    journal.see(plan.snapshot(nodes(lab(), World())))
     journal.set_up(Mode.DR, fault="A01 rs-arp-default on rs2")
     what = "net.ipv4.conf.all.arp_ignore"
     journal.intend([Batch(1, "rs2", (Change("rs2", what, "1", "0", "test", ("true",), ("true",)),))])

@@ -52,9 +52,9 @@ def far() -> Cluster:
 def begin(mode: Mode, nodes: Mapping[str, Node], path: Path, on: Cluster | None = None) -> tuple[Plan, Journal]:
     """Plan a mode, hold the hosts, take a snapshot and begin a journal."""
     planned = drivers.plan(mode, on or lab())
+    journal = Journal.begin(path, planned.cluster, RUN, list(plan.held_nodes(planned.cluster)))
     held = plan.take(planned.cluster, nodes, RUN, path, None).nodes
-    before = plan.snapshot(nodes, planned)
-    journal = Journal.begin(path, planned.cluster, before, RUN, held=held)
+    journal.see(plan.snapshot(nodes, planned), held)
     journal.set_up(mode)
     return planned, journal
 

@@ -18,7 +18,7 @@ from lvsbench.facts import State
 from lvsbench.plan import Journal
 from lvsbench.shell import Shell
 from tests.memory import Killed, Node, World, nodes
-from tests.plan.setups import MODES, begin, lab, put_back, set_up
+from tests.plan.setups import MODES, RUN, begin, lab, put_back, set_up
 
 
 def test_undo_is_on_disk_before_the_host_is_touched(tmp_path: Path) -> None:
@@ -90,12 +90,27 @@ def test_every_lost_line_is_told_and_every_node_is_back(mode: Mode, tmp_path: Pa
         lines = path.read_text().count("\n") + 1
         restored = put_back(hosts, path)
         assert restored.clean
+        assert restored.compared is (number != 1)
         assert plan.snapshot(hosts) == before
         # After the last line there is none that would tell.
         told = any(f"line {number + 1} lost" in note for note in restored.notes)
         assert told is (number + 1 < lines)
         number += 1
     assert number > 5
+
+
+def test_killed_while_it_took_its_hosts(tmp_path: Path) -> None:
+    """A run that died before anything was read has its hosts let go by the next restore, those that it had."""
+    hosts = nodes(lab(), World())
+    path = tmp_path / "journal.jsonl"
+    journal = Journal.begin(path, lab(), RUN, list(plan.held_nodes(lab())))
+    plan.take(lab(), {**hosts, "client": Node("client", World())}, RUN, path, None)
+    journal.release()
+    assert [host.held for host in hosts.values()] == [RUN, RUN, RUN, ""]
+    restored = put_back(hosts, path)
+    assert restored.clean
+    assert restored.notes == ()
+    assert not any(host.held for host in hosts.values())
 
 
 def test_a_line_that_makes_no_sense_is_told(tmp_path: Path) -> None:

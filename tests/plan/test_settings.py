@@ -44,7 +44,8 @@ def round_trip(tmp_path: Path, wanted: Sequence[Setting], past: Callable[[Node],
     before, services = plan.snapshot(hosts), dict(hosts["rs1"].services)
     planned = Plan(Mode.DR, lab(), (Step("test", tuple(wanted)),))
     path = tmp_path / "journal.jsonl"
-    journal = Journal.begin(path, lab(), plan.snapshot(hosts, planned), "run")
+    journal = Journal.begin(path, lab(), "run")
+    journal.see(plan.snapshot(hosts, planned))
     journal.set_up(Mode.DR)
     try:
         plan.apply(planned, hosts, journal)
