@@ -78,6 +78,7 @@ def _request(flow: Flow) -> dict[str, Any]:
         "outcome": flow.outcome,
         "error": flow.error,
         "elapsed_s": round(flow.elapsed_s, 6),
+        "alone": flow.alone,
     }
 
 

@@ -38,9 +38,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class OfPath:
-    """What ``probes.path`` says."""
+    """What ``probes.path`` says; nothing of a request that was not made."""
 
-    answers: tuple[Outcome, ...]
+    answers: tuple[Outcome | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

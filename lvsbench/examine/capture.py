@@ -41,6 +41,9 @@ _FAILED = re.compile(
     r"not found|No module|Traceback|^(?:tcpdump|capture): (?!listening|WARNING|data link|verbose|NOTE)", re.MULTILINE
 )
 
+# Those that quote a packet. Source: RFC 792.
+_ERRORS = " or ".join(f"icmp[0] = {kind}" for kind in (3, 4, 5, 11, 12))
+
 Place = tuple[str, str]
 """A node's name and one of its interfaces."""
 
@@ -51,6 +54,7 @@ class Interest:
 
     Attributes:
         client: its requests are looked for inside tunnels too.
+        vip: ARP is captured about this address.
         hosts: TCP is captured from and to these: the client, and the directors, in whose name it may have been
             rewritten.
         tcp_ports: of services and destinations.
@@ -58,6 +62,7 @@ class Interest:
     """
 
     client: IPv4Address
+    vip: IPv4Address
     hosts: tuple[IPv4Address, ...]
     tcp_ports: tuple[int, ...]
     udp_ports: tuple[int, ...]
@@ -75,7 +80,7 @@ class Interest:
         tcp = " or ".join(f"tcp port {port}" for port in self.tcp_ports)
         udp = " or ".join(f"udp dst port {port}" for port in self.udp_ports)
         return (
-            f"arp or icmp or (({tcp}) and ({hosts})) or (ip proto 4 and {inner[0]})"
+            f"arp host {self.vip} or ({_ERRORS}) or (({tcp}) and ({hosts})) or (ip proto 4 and {inner[0]})"
             f" or (ip proto 47 and ({inner[4]} or {inner[8]}))"
             f" or (({udp}) and ({inner[12]} or {inner[16]} or {inner[20]}))"
         )
@@ -213,7 +218,8 @@ def decode(captures: Captures, folder: Path | None, prefix: str = "") -> Seen:
         file.write_bytes(raw)
         asked.append({"node": node, "interface": interface, "file": str(file)})
     command = f"{shlex.quote(sys.executable)} -m lvsbench.probes.packets"
-    result = LocalShell("controller").run(command, stdin=json.dumps({"captures": asked}), timeout_s=LONGEST_S)
+    spec = json.dumps({"captures": asked, "most": PACKETS})
+    result = LocalShell("controller").run(command, stdin=spec, timeout_s=LONGEST_S)
     result.check("the captures cannot be read", "It needs scapy, which lvsbench depends on.")
     try:
         found = answers.read(answers.OF_CAPTURES, result.stdout)
@@ -235,7 +241,8 @@ def interest(cluster: Cluster, tcp_ports: Iterable[int], udp_ports: Iterable[int
     hosts = dict.fromkeys(link.address for node in (cluster.client, *directors) for link in node.links.values())
     service = cluster.service
     wanted = {service.port, *(each.port for each in service.real_servers.values() if each.port), *tcp_ports}
-    return Interest(cluster.client.address, tuple(hosts), tuple(sorted(wanted)), tuple(sorted({GUE_PORT, *udp_ports})))
+    udp = tuple(sorted({GUE_PORT, *udp_ports}))
+    return Interest(cluster.client.address, service.vip, tuple(hosts), tuple(sorted(wanted)), udp)
 
 
 GUE_PORT = 6080

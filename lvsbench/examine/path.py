@@ -23,24 +23,37 @@ from lvsbench.shell import Shells
 
 TIMEOUT_S = 2.0
 """For a connection to be there, and for anything new to come: a SYN is sent again after 1 s (RFC 6298, section 2)."""
-PROGRAM_S = 25.0
-SERVICES = 8
-"""Most live services that requests are sent to."""
+AT_ONCE, PER_S = 6, 40
+"""Requests that are under way at the same time, and that begin in a second. Real servers of the lab share a CPU: 300
+requests at once to a hundred of them took longer than :data:`TIMEOUT_S`, though all was well (measured)."""
+BEGIN_S = 20.0
+"""No request of a round begins later than this after its first one."""
+FAILED_ALONE = 2
+"""Requests that must fail again, one after the other, before no more of their kind are asked again."""
+PROGRAM_S = BEGIN_S + 25.0
 ROUNDS = 4
 MOST_REQUESTS = 200
+"""To the topology's service; and to all other services together, of which each gets as many as reach everybody."""
 TUNNELS = frozenset(("ipip", "gre"))
 STRAYS = 500
+_POSTED = (100, 599)
+"""A web server may refuse a body: any answer shows that it arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to send. ``statuses``: the first and last HTTP status that counts as an answer."""
+    """One request to send.
+
+    ``statuses``: the first and last HTTP status that counts as an answer. ``alone``: with nothing else under way; so
+    is then the whole round.
+    """
 
     vip: IPv4Address
     port: int
     kind: str = "get"
     path: str = "/"
     statuses: tuple[int, int] = (200, 499)
+    alone: bool = False
 
 
 More = Callable[[Sequence[Flow]], Sequence[Request]]
@@ -60,7 +73,8 @@ def probe(cluster: Cluster, shells: Shells, exams: Mapping[str, Exam], evidence:
     """Send requests to every TCP service of the cluster and follow them.
 
     The topology's service gets small requests, and large ones for the path's MTU; of another that is in the director's
-    table, of which nobody said what it speaks, only connections are made.
+    table, of which nobody said what it speaks, only connections are made. Where something failed, it is asked again
+    alone: what the probe itself may have caused is then told from what fails by itself.
 
     Args:
         cluster: the topology.
@@ -170,10 +184,14 @@ def _tunnels(cluster: Cluster, exams: Mapping[str, Exam]) -> dict[str, list[str]
 
 
 def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[_Target]:
-    """Return the topology's service first, then every other TCP service that a director has."""
+    """Return the topology's service first, then other TCP services of the directors, as many as the bound allows.
+
+    Those come first that bring a real server which none before them has.
+    """
     wanted = cluster.service
     main = (wanted.vip, wanted.port)
     live: dict[tuple[IPv4Address, int], tuple[int, ...]] = {}
+    behind: dict[tuple[IPv4Address, int], frozenset[str]] = {}
     for exam in _directors(cluster, exams):
         for service in exam.state.services:
             kind, name = service.selector[0], service.selector[1]
@@ -187,15 +205,39 @@ def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[_Target]:
                 continue
             weights = tuple(each.weight for each in service.destinations if each.weight > 0)
             live[place] = max(live.get(place, ()), weights, key=len)
+            behind[place] = frozenset(str(each.address) for each in service.destinations if each.weight > 0)
     known = tuple(each.weight for each in wanted.real_servers.values() if each.weight > 0)
     first = _Target(*main, live.pop(main, ()) or known)
-    return [first, *(_Target(*place, weights) for place, weights in live.items())][:SERVICES]
+    others = [_Target(*place, weights) for place, weights in live.items() if weights]
+    reached = {str(cluster.nodes[name].address) for name in wanted.real_servers}
+    new: list[_Target] = []
+    rest: list[_Target] = []
+    for target in others:
+        mine = behind[target.vip, target.port]
+        (rest if mine <= reached else new).append(target)
+        reached |= mine
+    chosen, left = [], MOST_REQUESTS
+    for target in (*new, *rest):
+        if (count := len(_burst(target))) <= left:
+            chosen.append(target)
+            left -= count
+    return [first, *chosen]
 
 
 def _next(targets: Sequence[_Target], sent: Sequence[Flow]) -> list[Request]:
-    """Return the next round: first to everything, then again where a real server may not have been reached yet."""
+    """Return the next round.
+
+    First to everything, then again where a real server may not have been reached yet, then alone what failed.
+    """
     if not sent:
         return [request for index, target in enumerate(targets) for request in _first(target, large=index == 0)]
+    if any(flow.alone for flow in sent):
+        return []
+    return _to_others(targets, sent) or _again(targets, sent)
+
+
+def _to_others(targets: Sequence[_Target], sent: Sequence[Flow]) -> list[Request]:
+    """Return as many small requests as there are real servers, while one of them may not have been reached yet."""
     main = targets[0]
     to_main = [flow for flow in sent if (flow.vip, flow.port) == (main.vip, main.port)]
     again = [flow for flow in to_main if flow.kind == "get"]
@@ -204,18 +246,42 @@ def _next(targets: Sequence[_Target], sent: Sequence[Flow]) -> list[Request]:
     missing = len(main.weights) - len(reached)
     failed = sum(not flow.ok for flow in again)
     # Requests that failed may well have gone to those that did not answer; to ask again costs a timeout each.
-    if rounds >= ROUNDS or missing <= failed or None in reached:
+    cut = len(again) < len(_burst(main))
+    if cut or rounds >= ROUNDS or missing <= failed or None in reached:
         return []
     return [Request(main.vip, main.port) for _ in main.weights]
 
 
+def _again(targets: Sequence[_Target], sent: Sequence[Flow]) -> list[Request]:
+    """Return what is asked again alone: of each kind that failed as many as reach everybody once.
+
+    Whether a large request fails is told by itself only where the small ones do not.
+    """
+    found = []
+    for target in targets:
+        mine = [flow for flow in sent if (flow.vip, flow.port) == (target.vip, target.port) and not flow.ok]
+        kinds = {flow.kind for flow in mine}
+        kind = next((each for each in ("get", "connect", "post") if each in kinds), None)
+        if kind is not None:
+            again = Request(target.vip, target.port, kind, alone=True)
+            again = replace(again, statuses=_POSTED) if kind == "post" else again
+            found += [again] * max(1, len(target.weights), len(_cycle(target)))
+    return found
+
+
+def _cycle(target: _Target) -> range:
+    """Return as many numbers as a scheduler by weights needs requests to reach everybody once, within bounds.
+
+    That is all weights, divided by what they have in common. Source: net/netfilter/ipvs/ip_vs_wrr.c,
+    ip_vs_wrr_gcd_weight.
+    """
+    cycle = sum(target.weights) // gcd(*target.weights) if target.weights else 0
+    return range(min(cycle, 4 * len(target.weights) + 8, MOST_REQUESTS))
+
+
 def _burst(target: _Target) -> range:
     """Return as many numbers as a scheduler that takes turns needs requests to reach everybody twice, within bounds."""
-    count = len(target.weights)
-    # wrr reaches everybody once in a cycle of all weights, divided by what they have in common.
-    # Source: net/netfilter/ipvs/ip_vs_wrr.c, ip_vs_wrr_gcd_weight.
-    cycle = sum(target.weights) // gcd(*target.weights) if count else 0
-    return range(min(max(4, 2 * count, cycle), 4 * count + 8, MOST_REQUESTS))
+    return range(min(max(4, 2 * len(target.weights), len(_cycle(target))), MOST_REQUESTS))
 
 
 def _first(target: _Target, *, large: bool) -> list[Request]:
@@ -223,7 +289,7 @@ def _first(target: _Target, *, large: bool) -> list[Request]:
     if not large:
         return [Request(target.vip, target.port, "connect") for _ in _burst(target)]
     gets = [Request(target.vip, target.port) for _ in _burst(target)]
-    posts = [Request(target.vip, target.port, "post", statuses=(100, 599)) for _ in target.weights or (1,)]
+    posts = [Request(target.vip, target.port, "post", statuses=_POSTED) for _ in target.weights or (1,)]
     half = len(target.weights)
     return [*gets[:half], *posts, *gets[half:]]
 
@@ -232,13 +298,22 @@ def _first(target: _Target, *, large: bool) -> list[Request]:
 
 
 def _send(shells: Shells, cluster: Cluster, asked: Sequence[Request], timeout_s: float) -> list[Flow]:
-    """Send one round of requests, all at once; return flows without packets."""
+    """Send one round of requests, a few at a time; return flows without packets, of those that were sent."""
     client = cluster.client
     asks = [
         {"host": str(each.vip), "port": each.port, "kind": each.kind, "path": each.path, "statuses": each.statuses}
         for each in asked
     ]
-    spec = {"asks": asks, "served_by": cluster.service.served_by, "timeout_s": timeout_s}
+    alone = any(each.alone for each in asked)
+    spec = {
+        "asks": asks,
+        "served_by": cluster.service.served_by,
+        "timeout_s": timeout_s,
+        "at_once": 1 if alone else AT_ONCE,
+        "per_s": PER_S,
+        "failures": FAILED_ALONE if alone else None,
+        "begin_s": BEGIN_S,
+    }
     command = f"{shlex.quote(client.interpreter)} -m lvsbench.probes.path"
     result = shells[client.name].run(command, stdin=json.dumps(spec), timeout_s=PROGRAM_S + timeout_s)
     result.check(
@@ -247,7 +322,8 @@ def _send(shells: Shells, cluster: Cluster, asked: Sequence[Request], timeout_s:
     )
     try:
         said = answers.read(answers.OF_PATH, result.stdout).answers
-        return [_flow(cluster, each, outcome) for each, outcome in zip(asked, said, strict=True)]
+        pairs = zip(asked, said, strict=True)
+        return [_flow(cluster, each, outcome) for each, outcome in pairs if outcome is not None]
     except ValueError as error:
         raise CommandFailed(
             client.name, f"the path probe answers nonsense: {error}", command=command, answer=result.stdout[:500]
@@ -267,6 +343,7 @@ def _flow(cluster: Cluster, request: Request, outcome: Outcome) -> Flow:
         server=None,
         served_by=outcome.served_by,
         elapsed_s=outcome.elapsed_s,
+        alone=request.alone,
     )
 
 

@@ -167,6 +167,7 @@ class Flow:
         served_by: the name that the response bore.
         elapsed_s: until the whole response was there, or until the request failed.
         packets: in order of node on the way and of time.
+        alone: whether it was asked again, with nothing else under way, since others like it had failed.
     """
 
     vip: IPv4Address
@@ -180,6 +181,7 @@ class Flow:
     served_by: str | None
     elapsed_s: float
     packets: tuple[Packet, ...] = ()
+    alone: bool = False
 
     @property
     def ok(self) -> bool:

@@ -30,6 +30,8 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 WHO_HAS, IS_AT = 1, 2
 START_S = 5.0
 BETWEEN_S = 0.25
+# Every host of the segment takes a broadcast in: 200 in a second are few for it.
+APART_S = 0.005
 # A host that answers for another one (proxy_arp) may wait up to 0.8 s before it does.
 # Source: Documentation/networking/ip-sysctl.rst and net/ipv4/arp.c, proxy_delay.
 SETTLE_S = 0.9
@@ -79,6 +81,7 @@ def _ask(sock: Any, mac: str, sender: str, targets: list[str], rounds: int) -> d
             raw = bytes(frame)
             sent[target, number] = time.time()
             sock.outs.send(raw)
+            time.sleep(APART_S)
         if number < rounds:
             time.sleep(BETWEEN_S)
     return sent

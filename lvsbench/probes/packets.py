@@ -2,8 +2,8 @@
 """Describe captured packets as plain data: Ethernet, ARP, IPv4, TCP, ICMP errors, and what IPVS wraps around them.
 
 A program of its own: ``python -m lvsbench.probes.packets`` reads ``{"captures": [{"node": "rs1", "interface": "eth0",
-"file": "rs1-eth0.pcap"}, ...]}`` from standard input and answers ``{"packets": [...], "arp": [...], "problems":
-{"rs1": "..."}}`` on standard output. All files go through one process: starting it costs 0.35 s (measured).
+"file": "rs1-eth0.pcap"}, ...], "most": 10000}`` from standard input and answers ``{"packets": [...], "arp": [...],
+"problems": {"rs1": "..."}}`` on standard output. All files go through one process: starting it costs 0.35 s (measured).
 
 This module imports scapy, hence its licence; nothing imports it.
 """
@@ -27,8 +27,6 @@ from scapy.layers.l2 import ARP, GRE, Ether  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 from scapy.utils import RawPcapReader  # noqa: E402
 
-PACKETS = 20_000
-"""Packets read of one capture: a bound for what a node may send."""
 # Of a tunnel's interface, whose packets have no Ethernet header. Source: tcpdump.org/linktypes.html, LINKTYPE_RAW.
 BARE = (12, 101)
 ETHERTYPE_ARP = b"\x08\x06"
@@ -117,28 +115,32 @@ def _unwrap(outer: IP) -> tuple[IP, str | None]:
     return outer, None
 
 
-def read(file: Path) -> Iterator[tuple[float, bytes, bool]]:
+def read(file: Path, most: int) -> Iterator[tuple[float, bytes, bool]]:
     """Yield time (seconds since the epoch), bytes, and whether it is bare IP, of every frame to where a file is cut."""
     with RawPcapReader(str(file)) as reader:
-        for (frame, meta), _ in zip(reader, range(PACKETS), strict=False):
+        for (frame, meta), _ in zip(reader, range(most), strict=False):
             yield meta.sec + meta.usec / (1e9 if reader.nano else 1e6), frame, reader.linktype in BARE
 
 
 def decode(spec: dict[str, Any]) -> dict[str, Any]:
-    """Read capture files."""
+    """Read capture files. One with ``most`` packets ended before it was to end, which is a problem."""
     packets: list[dict[str, Any]] = []
     heard: list[dict[str, Any]] = []
     problems: dict[str, str] = {}
     for capture in spec["captures"]:
         where = {"node": capture["node"], "interface": capture["interface"]}
+        count = 0
         try:
-            for time_s, frame, bare in read(Path(capture["file"])):
+            for time_s, frame, bare in read(Path(capture["file"]), spec["most"]):
+                count += 1
                 is_arp = not bare and frame[12:14] == ETHERTYPE_ARP
                 described = _try(frame, bare, is_arp)
                 if described is not None:
                     (heard if is_arp else packets).append({**where, "time_s": time_s, **described})
         except (Scapy_Exception, OSError) as error:
             problems[capture["node"]] = f"{capture['interface']}: the capture cannot be read ({error})"
+        if count >= spec["most"]:
+            problems[capture["node"]] = f"{capture['interface']}: the capture was full after {count} packets"
     return {"packets": packets, "arp": heard, "problems": problems}
 
 

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Send requests from the client, side by side, and say what became of each.
+"""Send requests from the client, a few at a time, and say what became of each.
 
 A program of its own: ``python -m lvsbench.probes.path`` reads one JSON object from standard input and answers with one
 on standard output. It needs no privilege, and nothing but Python.
 
 ``{"asks": [{"host": "192.168.127.100", "port": 80, "kind": "get", "path": "/", "statuses": [200, 499]}, ...],
-"served_by": "X-Served-By", "timeout_s": 2.0}`` opens all connections at once, in this order, and answers
-``{"answers": [{"source", "source_port", "outcome", "error", "served_by", "elapsed_s"}, ...]}``, one for each ask.
+"served_by": "X-Served-By", "timeout_s": 2.0, "at_once": 6, "per_s": 40, "failures": 2, "begin_s": 20}`` opens
+connections in this order and answers ``{"answers": [{"source", "source_port", "outcome", "error", "served_by",
+"elapsed_s"}, ...]}``, one for each ask.
+
+No more than ``at_once`` requests are under way at the same time, and no more than ``per_s`` begin in a second. An ask
+is not made, and its answer is null, when ``failures`` others of its kind to the same service have failed (null: never)
+and when ``begin_s`` have passed.
 
 ``kind``: ``get``; ``post`` (with a body of several full segments); ``connect`` (nothing is sent, the connection is
 closed as soon as it is there). ``outcome``: ok, refused, timeout, reset, unreachable, early-close (the connection ended
@@ -16,6 +21,7 @@ be there, and then for anything new to come.
 
 from __future__ import annotations
 
+import collections
 import errno
 import json
 import os
@@ -181,36 +187,69 @@ def _request(ask: dict[str, Any]) -> bytes:
     return f"{head}Connection: close\r\n\r\n".encode() + (BODY if ask["kind"] == "post" else b"")
 
 
-def send(spec: dict[str, Any]) -> dict[str, Any]:
-    """Send all requests, and wait for each to end."""
-    requests: list[Request] = []
-    with selectors.DefaultSelector() as selector:
-        for ask in spec["asks"]:
-            request = Request(ask, str(spec["served_by"]), float(spec["timeout_s"]))
-            requests.append(request)
+class Sending:
+    """Requests that are sent one after the other, as many at a time and in a second as is allowed."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self._left = collections.deque(enumerate(spec["asks"]))
+        self._answers: list[dict[str, Any] | None] = [None] * len(self._left)
+        self._failed: collections.Counter[tuple[Any, ...]] = collections.Counter()
+        self._next_s = time.monotonic()
+        self._last_s = self._next_s + float(spec["begin_s"])
+
+    def run(self) -> list[dict[str, Any] | None]:
+        """Send them, wait for each to end, and return what became of each."""
+        with selectors.DefaultSelector() as selector:
+            while True:
+                waiting = [key.data for key in selector.get_map().values()]
+                if len(waiting) < int(self._spec["at_once"]) and self._begin(selector):
+                    continue
+                if not waiting and not self._left:
+                    return self._answers
+                ends_s = [request.deadline_s for _, request in waiting]
+                begins_s = [self._next_s] if self._left and len(waiting) < int(self._spec["at_once"]) else []
+                for key, events in selector.select(max(0.0, min(ends_s + begins_s) - time.monotonic())):
+                    key.data[1].step(events)
+                self._end(selector, waiting)
+
+    def _begin(self, selector: selectors.BaseSelector) -> bool:
+        """Begin the next request if it is time, or drop it. Return whether something was done."""
+        now_s = time.monotonic()
+        if not self._left or now_s < self._next_s:
+            return False
+        index, ask = self._left.popleft()
+        limit = self._spec["failures"]
+        if now_s > self._last_s or (limit is not None and self._failed[_kind(ask)] >= limit):
+            return True
+        # Where the last one began late, the next ones do not catch up.
+        self._next_s = max(now_s, self._next_s) + 1 / float(self._spec["per_s"])
+        request = Request(ask, str(self._spec["served_by"]), float(self._spec["timeout_s"]))
+        selector.register(request.sock, request.events, (index, request))
+        self._end(selector, [(index, request)])
+        return True
+
+    def _end(self, selector: selectors.BaseSelector, waiting: list[tuple[int, Request]]) -> None:
+        now_s = time.monotonic()
+        for index, request in waiting:
+            if not request.outcome and now_s >= request.deadline_s:
+                request.expire()
             if request.outcome:
+                selector.unregister(request.sock)
                 request.sock.close()
-            else:
-                selector.register(request.sock, request.events, request)
-        while waiting := [key.data for key in selector.get_map().values()]:
-            wait_s = min(request.deadline_s for request in waiting) - time.monotonic()
-            for key, events in selector.select(max(0.0, wait_s)):
-                key.data.step(events)
-            now_s = time.monotonic()
-            for request in waiting:
-                if not request.outcome and now_s >= request.deadline_s:
-                    request.expire()
-                if request.outcome:
-                    selector.unregister(request.sock)
-                    request.sock.close()
-                elif selector.get_key(request.sock).events != request.events:
-                    selector.modify(request.sock, request.events, request)
-    return {"answers": [request.answer() for request in requests]}
+                self._answers[index] = request.answer()
+                self._failed[_kind(self._spec["asks"][index])] += request.outcome != "ok"
+            elif selector.get_key(request.sock).events != request.events:
+                selector.modify(request.sock, request.events, (index, request))
+
+
+def _kind(ask: dict[str, Any]) -> tuple[Any, ...]:
+    return ask["host"], ask["port"], ask["kind"]
 
 
 def main() -> int:
     """Answer the one request on standard input."""
-    sys.stdout.write(json.dumps(send(json.loads(sys.stdin.read()))) + "\n")
+    sys.stdout.write(json.dumps({"answers": Sending(json.loads(sys.stdin.read())).run()}) + "\n")
     return 0
 
 

@@ -186,19 +186,24 @@ def test_a_router_has_its_place_on_the_way() -> None:
 class Client:
     """A client's shell that answers requests as ``serve`` says; nothing can be captured anywhere."""
 
-    serve: Callable[[int, dict[str, Any]], dict[str, Any]]
+    serve: Callable[[int, dict[str, Any]], dict[str, Any] | None]
     node: str = "client"
-    asked: list[list[dict[str, Any]]] = field(default_factory=list)
+    specs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def asked(self) -> list[list[dict[str, Any]]]:
+        """The requests of each round."""
+        return [spec["asks"] for spec in self.specs]
 
     def run(self, command: str, *, stdin: str = "", timeout_s: float = 20.0) -> Result:
         """Answer every request of a round."""
-        asks = json.loads(stdin)["asks"]
         before = sum(map(len, self.asked))
-        self.asked.append(asks)
+        self.specs.append(json.loads(stdin))
         answers = [
+            None if served is None else
             {"source": CIP, "source_port": 40000 + before + index, "outcome": "ok", "error": "", "served_by": None,
-             "elapsed_s": 0.01} | self.serve(index, ask)
-            for index, ask in enumerate(asks)
+             "elapsed_s": 0.01} | served
+            for index, served in enumerate(self.serve(*each) for each in enumerate(self.asked[-1]))
         ]  # fmt: skip
         return Result("client", command, 0, json.dumps({"answers": answers}), "", 0.1)
 
@@ -239,12 +244,43 @@ def test_somebody_not_reached_is_asked_for_again_and_not_for_ever() -> None:
     assert [len(asks) for asks in client.asked] == [6, 2, 2, 2]
 
 
-def test_a_dead_service_is_not_asked_again() -> None:
-    """Requests that failed are not repeated: each round would cost a timeout."""
+def test_what_failed_is_asked_again_alone_and_once() -> None:
+    """Requests that failed are asked again one at a time, as many as reach everybody; then nothing more is sent."""
     client = Client(lambda index, ask: {"outcome": "timeout", "error": "no connection within 2 s"})
     found = path.probe(CLUSTER, Shells({"client": client}), {}, None)
-    assert len(client.asked) == 1
-    assert {flow.outcome for flow in found.flows} == {"timeout"}
+    assert [[ask["kind"] for ask in asks] for asks in client.asked][1:] == [["get", "get"]]
+    assert [spec["at_once"] for spec in client.specs] == [path.AT_ONCE, 1]
+    assert [spec["failures"] for spec in client.specs] == [None, path.FAILED_ALONE]
+    assert [flow.alone for flow in found.flows] == [False] * 6 + [True] * 2
+
+
+def test_large_requests_that_failed_are_asked_again_where_small_ones_did_not() -> None:
+    """Where bodies alone fail, bodies are sent again."""
+    client = Client(lambda index, ask: {"outcome": "timeout" if ask["kind"] == "post" else "ok"} | in_turn(index, ask))
+    path.probe(CLUSTER, Shells({"client": client}), {}, None)
+    assert [[ask["kind"] for ask in asks] for asks in client.asked][1:] == [["post", "post"]]
+
+
+def test_what_was_not_asked_is_no_request() -> None:
+    """Where the client's program did not come to a request in time, there is no flow of it."""
+    client = Client(lambda index, ask: {} if index < 4 else None)
+    assert len(path.probe(CLUSTER, Shells({"client": client}), {}, None).flows) == 4
+
+
+def test_real_servers_that_nobody_else_has_come_first() -> None:
+    """Of more services than the bound allows, those are asked that bring a new real server, then as many as fit."""
+    many = "".join(
+        f"-A -t 192.0.2.{n}:80 -s rr\n" + "".join(f"-a -t 192.0.2.{n}:80 -r {RIP[each]}:80 -g -w 1\n" for each in RIP)
+        for n in range(1, 101)
+    )
+    last = f"-A -t {VIP}:81 -s rr\n-a -t {VIP}:81 -r 192.168.127.60:80 -g -w 1\n"
+    parked = f"-A -t {VIP}:82 -s rr\n-a -t {VIP}:82 -r 192.168.127.60:80 -g -w 0\n"
+    client = Client(in_turn)
+    path.probe(CLUSTER, Shells({"client": client}), exam(many + last + parked), None)
+    others = [(ask["host"], ask["port"]) for ask in client.asked[0] if ask["kind"] == "connect"]
+    assert others[0] == (VIP, 81)
+    assert (VIP, 82) not in others
+    assert len(others) == path.MOST_REQUESTS
 
 
 def test_weights_make_more_requests() -> None:
@@ -260,7 +296,7 @@ def test_weights_make_more_requests() -> None:
 def test_other_services_only_get_connections() -> None:
     """A service of which nobody said what it speaks is connected to, and nothing is sent; UDP and IPv6 are left out."""
     table = (
-        f"-A -t {VIP}:443 -s rr\n-a -t {VIP}:443 -r {RIP['rs1']}:443 -g -w 1\n"
+        f"-A -t {VIP}:443 -s rr\n-a -t {VIP}:443 -r {RIP['rs1']}:443 -g -w 1\n-A -t {VIP}:444 -s rr\n"
         f"-A -u {VIP}:53 -s rr\n-A -t [2001:db8::1]:80 -s rr\n-A -f 1 -s rr\n-A -t 192.0.2.9:0 -s rr\n"
     )
     client = Client(in_turn)
@@ -295,4 +331,5 @@ def test_only_the_clients_traffic_is_captured() -> None:
     assert "tcp port 80 or tcp port 8080" in text
     assert "udp dst port 6080 or udp dst port 7000" in text
     assert f"host {CIP} or host {DIP}" in text
+    assert text.startswith(f"arp host {VIP} or (icmp[0] = 3 or")
     assert "ip proto 4 and ip[32:4] = 0xc0a87f28" in text

@@ -37,11 +37,11 @@ wrpcap(sys.argv[1], [
 """
 
 
-def decode(*files: Path) -> dict[str, Any]:
+def decode(*files: Path, most: int = 10_000) -> dict[str, Any]:
     """Return what the program says about captures, of a node each."""
     captures = [{"node": file.stem, "interface": "eth0", "file": str(file)} for file in files]
     command = [sys.executable, "-m", "lvsbench.probes.packets"]
-    spec = json.dumps({"captures": captures})
+    spec = json.dumps({"captures": captures, "most": most})
     done = subprocess.run(command, input=spec, capture_output=True, text=True, check=True, timeout=60)
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
@@ -98,3 +98,11 @@ def test_what_is_no_capture_is_a_problem_of_that_node(some: dict[str, Any]) -> N
     """A file that cannot be read does not keep the others from being read, nor does one that is cut short."""
     assert list(some["problems"]) == ["none"]
     assert [each["encapsulation"] for each in some["packets"] if each["node"] == "short"] == [None]
+
+
+def test_a_full_capture_is_a_problem(tmp_path: Path) -> None:
+    """A capture with as many packets as it may have ended before its time: its node has not seen all."""
+    file = tmp_path / "rs1.pcap"
+    subprocess.run([sys.executable, "-c", WRITE, str(file)], check=True, timeout=60)
+    assert decode(file, most=3)["problems"] == {"rs1": "eth0: the capture was full after 3 packets"}
+    assert decode(file)["problems"] == {}

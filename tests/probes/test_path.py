@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,13 +41,14 @@ def server(behave: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join(5)
 
 
-def send(*asks: dict[str, Any], timeout_s: float = 0.5) -> list[dict[str, Any]]:
+def send(*asks: dict[str, Any], timeout_s: float = 0.5, **more: Any) -> list[Any]:
     """Return what the probe says about some requests."""
+    pace = {"at_once": 6, "per_s": 1000, "failures": None, "begin_s": 20}
     spec = {"asks": [{"host": "127.0.0.1", "path": "/", "kind": "get"} | ask for ask in asks],
-            "served_by": "X-Served-By", "timeout_s": timeout_s}  # fmt: skip
+            "served_by": "X-Served-By", "timeout_s": timeout_s, **pace, **more}  # fmt: skip
     command = [sys.executable, "-m", "lvsbench.probes.path"]
     done = subprocess.run(command, input=json.dumps(spec), capture_output=True, text=True, check=True, timeout=30)
-    answers: list[dict[str, Any]] = json.loads(done.stdout)["answers"]
+    answers: list[Any] = json.loads(done.stdout)["answers"]
     return answers
 
 
@@ -121,13 +123,83 @@ def test_an_address_without_a_way_is_unreachable() -> None:
     assert answer["outcome"] == "unreachable"
 
 
-def test_requests_do_not_wait_for_one_another() -> None:
-    """Twenty requests to a dead server cost one timeout, and each has a port of its own."""
+class Crowd:
+    """How many connections a server has at the same time, and when each began."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.began_s: list[float] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, connection: socket.socket) -> None:
+        """Serve one connection slowly."""
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self.began_s.append(time.monotonic())
+        connection.recv(65536)
+        time.sleep(0.05)
+        with self._lock:
+            self.now -= 1
+        connection.sendall(PAGE)
+
+
+@contextmanager
+def side_by_side(behave: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Serve every connection in a thread of its own."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            behave(connection)
+
+    def spawn(connection: socket.socket) -> None:
+        threading.Thread(target=serve, args=(connection.dup(),), daemon=True).start()
+
+    with server(spawn) as port:
+        yield port
+
+
+def test_a_few_are_under_way_at_a_time() -> None:
+    """Thirty requests reach a server that is slow no more than three at a time, and all of them are answered."""
+    crowd = Crowd()
+    with side_by_side(crowd) as port:
+        answers = send(*({"port": port} for _ in range(30)), at_once=3)
+    assert {answer["outcome"] for answer in answers} == {"ok"}
+    assert len({answer["source_port"] for answer in answers}) == 30
+    assert (len(crowd.began_s), crowd.most) == (30, 3)
+
+
+def test_no_more_begin_in_a_second() -> None:
+    """At forty in a second twenty requests take at least 19 fortieths of one, though they could be sent at once."""
+    crowd = Crowd()
+    with side_by_side(crowd) as port:
+        send(*({"port": port} for _ in range(20)), at_once=20, per_s=40)
+    assert crowd.began_s[-1] - crowd.began_s[0] > 0.9 * 19 / 40
+
+
+def test_the_silent_keep_their_places_no_longer_than_their_timeout() -> None:
+    """Twelve requests to a dead server, six at a time, cost two timeouts."""
     with server(silent) as port:
-        answers = send(*({"port": port} for _ in range(20)))
-    assert {answer["outcome"] for answer in answers} == {"timeout"}
-    assert len({answer["source_port"] for answer in answers}) == 20
-    assert max(answer["elapsed_s"] for answer in answers) < 1.0
+        began_s = time.monotonic()
+        answers = send(*({"port": port} for _ in range(12)))
+    assert [answer["outcome"] for answer in answers] == ["timeout"] * 12
+    assert time.monotonic() - began_s < 3.0
+
+
+def test_what_failed_alone_is_not_asked_for_ever() -> None:
+    """After two failures no more is asked of that service, and another one still is."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        dead = listening.getsockname()[1]
+    with server(reading(PAGE)) as port:
+        answers = send(*({"port": dead} for _ in range(4)), {"port": port}, at_once=1, failures=2)
+    assert [answer and answer["outcome"] for answer in answers] == ["refused", "refused", None, None, "ok"]
+
+
+def test_none_begins_too_late() -> None:
+    """What did not come to its turn in time was not asked, and is not said to have failed."""
+    with server(silent) as port:
+        answers = send(*({"port": port} for _ in range(4)), at_once=1, begin_s=0.7)
+    assert [answer and answer["outcome"] for answer in answers] == ["timeout", "timeout", None, None]
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,10 @@ def _failures(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
         servers = frozenset((server,)) if server is not None else _spared(view, asked)
         share = f"{len(failed)} of {len(asked)} requests" + (f" meant for {server}" if server is not None else "")
         other = "" if service == f"{view.cluster.service.vip}:{view.cluster.service.port}" else f"{service}: "
+        again = [each for each in asked if each.flow.alone]
+        if again and all(each.flow.ok for each in again):
+            yield _passed(view, failed, again, stop, f"{other}{share}", servers)
+            continue
         yield Finding(
             stop.code.code,
             Verdict.ERROR,
@@ -122,6 +126,25 @@ def _aside(view: View, stop: Stop, service: str, server: str | None) -> Iterator
         if aim.server is not None and aim.server.name == server and f"{aim.vip}:{aim.port}" == service:
             yield advice.by_hand(aim.server.name, f"start what answers for {service}")
             yield Fix(aim.director.name, f"{advice.drain(aim.service, aim.destination)}  # until it is mended")
+
+
+def _passed(
+    view: View, failed: Sequence[Trace], again: Sequence[Trace], stop: Stop, share: str, servers: frozenset[str]
+) -> Finding:
+    """Say of requests that failed that it went well to ask again alone: the probe's own load may have been why."""
+    return Finding(
+        codes.PASSED.code,
+        Verdict.WARNING,
+        stop.node,
+        f"{share} failed, and all {len(again)} that were asked again alone went well",
+        f"where they stopped: {stop.claim}; others were under way then, a few of the probe's own among them",
+        f"some requests fail: {failed[0].flow.error or failed[0].flow.outcome}",
+        evidence(view, failed[0]),
+        (),
+        stop.place,
+        servers,
+        symptom=True,
+    )
 
 
 def _service(trace: Trace) -> str:
@@ -171,8 +194,14 @@ def _bypasses(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
 def _big(view: View, traces: Sequence[Trace]) -> Iterator[Finding]:
     """Tell big requests that fail where small ones of the same real server go well."""
     sound = {trace.server for trace in traces if trace.flow.kind != "post" and trace.flow.ok}
-    for trace in traces:
-        if trace.flow.kind != "post" or trace.flow.ok or trace.server not in sound or trace.server is None:
+    posts = [trace for trace in traces if trace.flow.kind == "post"]
+    for trace in posts:
+        if trace.flow.ok or trace.server not in sound or trace.server is None:
+            continue
+        again = [each for each in posts if each.flow.alone and each.server == trace.server]
+        if again and all(each.flow.ok for each in again):
+            share = f"a request of full segments meant for {trace.server}"
+            yield _passed(view, [trace], again, stopped(view, trace), share, frozenset((trace.server,)))
             continue
         errors = [each for each in trace.flow.packets if each.icmp and (each.icmp.type, each.icmp.code) == (3, 4)]
         told = [each for each in errors if each.node == flow_client(view)]

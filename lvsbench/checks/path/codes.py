@@ -232,6 +232,16 @@ ANOTHER = _code(
     "the response header that the topology names in served_by; net/netfilter/ipvs/ip_vs_conn.c:ip_vs_conn_seq_show",
     "On the director: ipvsadm -Ln, ipvsadm -Lnc; on the client: curl -si http://VIP:PORT/",
 )
+PASSED = _code(
+    25,
+    "Requests failed, and went well when they were asked again alone",
+    "A request that failed is asked again when nothing else of the probe is under way. Where all of these go well,"
+    " something is at its limit, or loses packets now and then: a table that is full, a link, a node without CPU. It"
+    " may be that the probe itself, with a few requests at a time, was what the cluster could not bear.",
+    "All modes: some requests fail, under load more.",
+    "Look at load, errors of interfaces and drops on the node that is named; diagnose again when nothing else runs.",
+    confirm="lvsbench diagnose path, several times; on the node: uptime; ip -s link; nstat -az",
+)
 CODES = (
     UNSENT,
     ASTRAY,
@@ -255,4 +265,5 @@ CODES = (
     UNREACHED,
     NOBODY_LOOKED,
     ANOTHER,
+    PASSED,
 )
