@@ -40,6 +40,8 @@ def answer(node: Node, command: str) -> str | None:
         exam.COMMANDS["thresholds"]: lambda: node.answer(ipvs.THRESHOLDS),
         exam.COMMANDS["stats"]: lambda: "",
         exam.COMMANDS["table"]: lambda: "",
+        exam.COMMANDS["daemons"]: lambda: "",
+        exam.COMMANDS["timeouts"]: lambda: "",
         firewall.COMMAND: lambda: "",
         counters.ROUTING: lambda: _file(node, "net/stat/rt_cache"),
         "uname -n": lambda: f"{node.node}\n",

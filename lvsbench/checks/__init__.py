@@ -16,12 +16,15 @@ from lvsbench.checks import (
     method,
     nat,
     neighbours,
+    others,
     path,
     real_server,
     reverse_path,
     routes,
     spread,
+    sync,
     tun,
+    tuning,
     vantage,
     vip,
 )
@@ -48,6 +51,9 @@ ALL: tuple[Check, ...] = (
     reverse_path.CHECK,
     real_server.CHECK,
     spread.CHECK,
+    others.CHECK,
+    sync.CHECK,
+    tuning.CHECK,
     path.CHECK,
 )
 """Every check, in the order of reports."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from lvsbench.checks import advice
-from lvsbench.checks.aims import METHODS, active_director, endpoint, is_six, parked
+from lvsbench.checks.aims import METHODS, active_director, endpoint, parked
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import look, settled, skipped, unknown
 from lvsbench.cluster import ForwardingMethod, Node, Role
@@ -67,15 +67,6 @@ OTHERS = Code(
     confirm="On the director: ipvsadm -Ln; compare with the real servers' addresses.",
     mend="Correct the table where it is kept, or the topology.",
     source="net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_add_dest",
-)
-SIX = Code(
-    "LVS-IPVS-007",
-    title="The table has IPv6 services, which were not looked at",
-    what="This diagnosis knows IPv4 only: neither ARP nor the ways it asks for say anything about IPv6.",
-    shows="Nothing: it says what is not covered.",
-    confirm="ipvsadm -Ln; addresses in brackets.",
-    mend="Nothing to mend.",
-    source="lvsbench",
 )
 DIRECTORS = Code(
     "LVS-IPVS-008",
@@ -147,9 +138,6 @@ def judge(view: View) -> Iterator[Finding]:
             yield from settled(code, list(judged(view, exam, mine)), named, _note(code, mine))
         else:
             yield skipped(code, f"{director} has no service for {name}")
-    six = [service for service in exam.state.services if is_six(service)]
-    text = ", ".join(" ".join(service.selector) for service in six)
-    yield skipped(SIX, f"not looked at: {text}", director) if six else settled(SIX, [], "no IPv6 service")[0]
     yield from settled(DEFENCE, list(_defence(exam)), f"{director} drops nothing in defence")
     yield from _directors(view, exam)
 
@@ -474,6 +462,6 @@ CHECK = Check(
     name="ipvs",
     group="config",
     question="Does the IPVS table have the service, with the right destinations?",
-    codes=(EMPTY, MISSING, NOBODY, DRAINED, OTHERS, SIX, DIRECTORS, DEFENCE),
+    codes=(EMPTY, MISSING, NOBODY, DRAINED, OTHERS, DIRECTORS, DEFENCE),
     judge=judge,
 )

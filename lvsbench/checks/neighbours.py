@@ -9,7 +9,7 @@ from lvsbench.checks import advice
 from lvsbench.checks.aims import aims
 from lvsbench.checks.answers import NO_MAC, by_proxy, egress, is_local, named, reply, rightful, whose
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
-from lvsbench.checks.ways import crippled, serving
+from lvsbench.checks.ways import crippled
 from lvsbench.cluster import Node, Role
 from lvsbench.examine import Exam, View
 from lvsbench.facts.neighbours import Neighbour
@@ -209,7 +209,7 @@ def _unresolved(view: View, node: Node, exam: Exam) -> Iterator[Finding]:
         probed = node.name in view.after
         target = view.node_at(entry.address)
         servers = {each.name for each in (node, target) if each is not None and each.role is Role.REAL_SERVER}
-        if target is None and any(aim.destination.address == entry.address for aim in serving(view)):
+        if target is None and any(aim.destination.address == entry.address for aim in aims(view)):
             servers = {str(entry.address)}
         what = target.name if target else "the VIP" if entry.address == view.cluster.service.vip else "its next hop"
         yield Finding(

@@ -10,11 +10,12 @@ from ipaddress import IPv4Address
 from lvsbench.cluster import Cluster, Role
 from lvsbench.errors import NodeError
 from lvsbench.examine import answers
+from lvsbench.examine.nodes import live_destinations, live_vips
 from lvsbench.examine.view import Exam, ProbedArp
 from lvsbench.shell import Result, Shells
 
 ROUNDS = 3
-PROGRAM_S = 15.0
+PROGRAM_S = 30.0
 
 
 def probe(cluster: Cluster, shells: Shells, exams: Mapping[str, Exam]) -> ProbedArp:
@@ -63,17 +64,14 @@ def probe(cluster: Cluster, shells: Shells, exams: Mapping[str, Exam]) -> Probed
 
 
 def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[IPv4Address]:
-    """Return the VIP, then other VIPs of the segment in use, then what directors and real servers have there."""
+    """Return the VIP, other VIPs of the segment in use, what directors and real servers have there, destinations."""
     segment = cluster.vip_segment
     network = cluster.segments[segment].network
-    found = [cluster.service.vip]
-    for name, exam in exams.items():
-        if name in cluster.nodes and cluster.nodes[name].role is Role.DIRECTOR:
-            hosts = [service.selector[1].rpartition(":")[0] for service in exam.state.services]
-            found += [IPv4Address(host) for host in hosts if host and not host.startswith("[")]
+    found = [cluster.service.vip, *live_vips(cluster, exams)]
     for role in (Role.DIRECTOR, Role.REAL_SERVER):
         for node in cluster.having(role):
             found += [link.address for link in node.links.values() if link.segment == segment]
+    found += live_destinations(cluster, exams)
     return [address for address in dict.fromkeys(found) if address in network]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from ipaddress import IPv6Address
 from typing import TypeVar
 
 from lvsbench import facts
@@ -28,6 +29,7 @@ from lvsbench.facts import (
     routes,
     rules,
     session,
+    six,
     sockets,
     sysctls,
     tunnels,
@@ -69,6 +71,8 @@ COMMANDS: Mapping[str, str] = {
     "thresholds": _IPVS.format("-Ln --thresholds"),
     "stats": _IPVS.format("-Ln --stats --exact"),
     "table": _IPVS.format("-Ln"),
+    "daemons": _IPVS.format("-L --daemon"),
+    "timeouts": _IPVS.format("-L --timeout"),
 }
 """The other commands by section, but for the firewall's and those of :func:`_asking`. None changes a host, nor makes
 the kernel load a module."""
@@ -141,17 +145,26 @@ def examine_again(shell: Shell, exam: Exam, asks: Collection[Ask]) -> Exam:
     return _Reading(facts.try_run(shell, {**MOVING, **_asking(asks)})).moved(exam, now, asks)
 
 
-def ask_more(shell: Shell, exam: Exam, asks: Collection[Ask]) -> Exam:
+def ask_more(shell: Shell, exam: Exam, asks: Collection[Ask], over_six: Collection[IPv6Address] = ()) -> Exam:
     """Return an exam with the ways of more packets, in one more round trip.
+
+    Args:
+        shell: a shell on the node.
+        exam: what the node said before.
+        asks: packets whose way the node is asked for.
+        over_six: addresses to which it is asked for its way over IPv6.
 
     Raises:
         NodeLost: the node stopped answering.
         NodeError: the answer is cut short.
     """
-    reading = _Reading(facts.try_run(shell, {"counters": counters.ROUTING, **_asking(asks)}))
+    six_too = {"six": six.command(over_six), "neighbours6": six.NEIGHBOURS} if over_six else {}
+    reading = _Reading(facts.try_run(shell, {"counters": counters.ROUTING, **_asking(asks), **six_too}))
     more, grown = reading.ways(asks)
+    hops = reading.six(over_six) if over_six else {}
     asked = {name: exam.asked.get(name, 0) + grown.get(name, 0) for name in {*exam.asked, *grown}}
-    return replace(exam, ways={**exam.ways, **more}, asked=asked, missing={**reading.missing, **exam.missing})
+    missing = {**reading.missing, **exam.missing}
+    return replace(exam, ways={**exam.ways, **more}, six={**exam.six, **hops}, asked=asked, missing=missing)
 
 
 def _asking(asks: Collection[Ask]) -> dict[str, str]:
@@ -213,7 +226,16 @@ class _Reading:
 
     def exam(self, node: str, now: float, asks: Collection[Ask]) -> Exam:
         """Return everything."""
-        return self.moved(Exam(node, now, self.state(node), tunnels=self.tunnels()), now, asks)
+        none: tuple[ipvs.Daemon, ...] = ()
+        lasting = Exam(
+            node,
+            now,
+            self.state(node),
+            tunnels=self.tunnels(),
+            daemons=self.section("daemons", ipvs.parse_daemons, none),
+            timeouts=self.section("timeouts", ipvs.parse_timeouts, None),
+        )
+        return self.moved(lasting, now, asks)
 
     def moved(self, exam: Exam, now: float, asks: Collection[Ask]) -> Exam:
         """Return an exam in which all that can move is as these answers say."""
@@ -281,12 +303,19 @@ class _Reading:
         last = self.section("routing", counters.parse_stack, zero, of="counters")
         return found, {name: last[name] - first[name] for name in last if last[name] != first.get(name, last[name])}
 
+    def six(self, addresses: Collection[IPv6Address]) -> dict[IPv6Address, six.Hop]:
+        """Return the ways over IPv6, with what is known of the next hops as neighbours."""
+        hops: dict[IPv6Address, six.Hop] = {}
+        known: dict[tuple[str, IPv6Address], tuple[str, ...]] = {}
+        hops = self.section("six", lambda text: six.parse(text, addresses), hops)
+        return six.joined(hops, self.section("neighbours6", six.parse_neighbours, known, of="six"))
+
     def note_privilege(self) -> None:
         """Say of what needs root that this was not root; a firewall that a user may not see looks like none."""
         if self.answers["root"].text.strip():
             return
         why = "only root may read it, and the login is not root"
-        for name in ("ipvs", "listed"):
+        for name in ("ipvs", "listed", "daemons", "timeouts"):
             if name in self.missing:
                 self.missing[name] += f": {why}"
         self.missing["firewall"] = why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from lvsbench.cluster import Cluster, Node, Role
 from lvsbench.errors import NodeError
@@ -16,7 +16,7 @@ from lvsbench.shell import Shell, in_parallel
 from lvsbench.shell.nodes import reason
 
 LIVE_DESTINATIONS = 256
-"""How many destinations that the topology does not have are asked for."""
+"""How many destinations that the topology does not have are asked for; so many over IPv6; and so many VIPs."""
 
 _TUNNEL = "tunl0"
 # Names that need no quoting anywhere. Source: net/core/dev.c:dev_valid_name allows more.
@@ -36,11 +36,14 @@ def read_all(cluster: Cluster, shells: Mapping[str, Shell]) -> tuple[dict[str, E
     planned = {name: asks(cluster, cluster.nodes[name]) for name in names}
     exams, unread = _each({name: partial(examine, shells[name], planned[name]) for name in names})
     destinations = live_destinations(cluster, exams)
+    vips = live_vips(cluster, exams)
     further = {}
     for name, exam in exams.items():
-        more = [ask for ask in asks(cluster, cluster.nodes[name], exam, destinations) if ask not in exam.ways]
-        if more and exam.knows("ways"):
-            further[name] = partial(ask_more, shells[name], exam, more)
+        wanted = asks(cluster, cluster.nodes[name], exam, destinations, vips)
+        more = [ask for ask in wanted if ask not in exam.ways] if exam.knows("ways") else []
+        over_six = six_destinations(exam)
+        if more or over_six:
+            further[name] = partial(ask_more, shells[name], exam, more, over_six)
     richer, lost = _each(further)
     return {name: exam for name, exam in {**exams, **richer}.items() if name not in lost}, {**unread, **lost}
 
@@ -90,7 +93,26 @@ def live_destinations(cluster: Cluster, exams: Mapping[str, Exam]) -> list[IPv4A
     return list(found)[:LIVE_DESTINATIONS]
 
 
-def asks(cluster: Cluster, node: Node, exam: Exam | None = None, live: Iterable[IPv4Address] = ()) -> tuple[Ask, ...]:
+def live_vips(cluster: Cluster, exams: Mapping[str, Exam]) -> list[IPv4Address]:
+    """Return the IPv4 addresses of the services in the directors' tables, each once."""
+    directors = [exams[node.name] for node in cluster.directors if node.name in exams]
+    hosts = [each.selector[1].rpartition(":")[0] for exam in directors for each in exam.state.services]
+    return [IPv4Address(host) for host in dict.fromkeys(hosts) if host and not host.startswith("[")][:LIVE_DESTINATIONS]
+
+
+def six_destinations(exam: Exam) -> list[IPv6Address]:
+    """Return the IPv6 destinations in a node's table, each once."""
+    found = (each.address for service in exam.state.services for each in service.destinations)
+    return list(dict.fromkeys(each for each in found if isinstance(each, IPv6Address)))[:LIVE_DESTINATIONS]
+
+
+def asks(
+    cluster: Cluster,
+    node: Node,
+    exam: Exam | None = None,
+    live: Iterable[IPv4Address] = (),
+    vips: Iterable[IPv4Address] = (),
+) -> tuple[Ask, ...]:
     """Return the packets whose way a node is asked for, each once.
 
     Args:
@@ -98,6 +120,7 @@ def asks(cluster: Cluster, node: Node, exam: Exam | None = None, live: Iterable[
         node: whom to ask.
         exam: what the node said already: which interfaces it really has.
         live: addresses of destinations besides those of the real servers.
+        vips: addresses of services, which a client is asked for.
     """
     roles = {
         Role.CLIENT: _of_client,
@@ -105,7 +128,8 @@ def asks(cluster: Cluster, node: Node, exam: Exam | None = None, live: Iterable[
         Role.REAL_SERVER: _of_real_server,
         Role.ROUTER: _of_router,
     }
-    return tuple(dict.fromkeys(roles[node.role](cluster, node, exam, tuple(live))))
+    others = map(Ask, vips if node.role is Role.CLIENT else ())
+    return tuple(dict.fromkeys((*roles[node.role](cluster, node, exam, tuple(live)), *others)))
 
 
 Live = tuple[IPv4Address, ...]

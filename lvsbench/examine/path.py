@@ -19,6 +19,7 @@ from lvsbench.examine.capture import capturing, decode, interest
 from lvsbench.examine.hops import placed
 from lvsbench.examine.view import Exam, Flow, Packet, ProbedPath
 from lvsbench.facts.ipvs import Destination
+from lvsbench.facts.ways import Ask
 from lvsbench.shell import Shells
 
 TIMEOUT_S = 2.0
@@ -190,6 +191,7 @@ def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[_Target]:
     """
     wanted = cluster.service
     main = (wanted.vip, wanted.port)
+    ways = exams[cluster.client.name].ways if cluster.client.name in exams else {}
     live: dict[tuple[IPv4Address, int], tuple[int, ...]] = {}
     behind: dict[tuple[IPv4Address, int], frozenset[str]] = {}
     for exam in _directors(cluster, exams):
@@ -202,6 +204,10 @@ def _targets(cluster: Cluster, exams: Mapping[str, Exam]) -> list[_Target]:
                 # Which packets have the mark is for the firewall to say; the topology's service may be what it is for.
                 place = main
             else:
+                continue
+            way = ways.get(Ask(place[0]))
+            if place != main and way is not None and way.kind != "unicast":
+                # The client has no way to it: that says nothing about the service.
                 continue
             weights = tuple(each.weight for each in service.destinations if each.weight > 0)
             live[place] = max(live.get(place, ()), weights, key=len)

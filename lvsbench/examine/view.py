@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated
 
 from pydantic import Field
@@ -14,8 +14,9 @@ from lvsbench.facts import State
 from lvsbench.facts.connections import Connection
 from lvsbench.facts.counters import Interface
 from lvsbench.facts.firewall import Firewall
-from lvsbench.facts.ipvs import Listed
+from lvsbench.facts.ipvs import Daemon, Listed, Timeouts
 from lvsbench.facts.neighbours import Neighbour
+from lvsbench.facts.six import Hop
 from lvsbench.facts.sockets import Connected, Socket
 from lvsbench.facts.tunnels import Tunnels
 from lvsbench.facts.ways import Ask, Way
@@ -36,8 +37,8 @@ class Exam:
     ``missing`` says for each section that could not be read why: ``{"ipvs": "ipvsadm: not found"}``. Such a section is
     empty in the other attributes, or not all of it is there, so who reads one asks :meth:`knows` first. The sections
     are the attributes of this class, and those of its ``state``: addresses, links, routes, rules, sysctls, modules,
-    session, and ipvs for its services. ``asked`` is by how much asking for ways itself made counters grow: a way that
-    fails the reverse path filter counts as a martian (measured).
+    session, and ipvs for its services. ``six`` are the ways to destinations over IPv6. ``asked`` is by how much asking
+    for ways itself made counters grow: a way that fails the reverse path filter counts as a martian (measured).
     """
 
     node: str
@@ -53,6 +54,9 @@ class Exam:
     connections: tuple[Connection, ...] = ()
     ways: Mapping[Ask, Way] = field(default_factory=dict)
     listed: tuple[Listed, ...] = ()
+    daemons: tuple[Daemon, ...] = ()
+    timeouts: Timeouts | None = None
+    six: Mapping[IPv6Address, Hop] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     asked: Mapping[str, int] = field(default_factory=dict)
 

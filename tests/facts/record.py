@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from lvsbench import cluster, drivers, facts, plan
@@ -38,12 +38,25 @@ ASKS = (
     Ask(IPv4Address("203.0.113.1")),
 )
 """Packets whose way every node is asked for."""
+SIX = tuple(map(IPv6Address, ("fd00:7f::20", "fd00:7f::77", "::1", "2001:db8::1")))
+"""Addresses to which every node is asked for its way over IPv6: a neighbour, nobody, itself, and one without a way."""
+MORE = {
+    "rs1": "modprobe fou && ip fou add port 6080 gue",
+    "director": "ipvsadm --start-daemon master --mcast-interface eth0 --syncid 7 &&"
+    " ipvsadm --start-daemon backup --mcast-interface eth0 --syncid 8 &&"
+    " { ping -6 -c 1 -W 1 fd00:7f::20; ping -6 -c 1 -W 4 fd00:7f::77; : ; }",
+}
+"""What is done on a node before the recording, so that every fact has something to say."""
 
 COMMANDS = {
     **facts.SNAPSHOT,
     "depends": facts.modules.depends_command("ip_vs_wrr"),
     "stats": facts.ipvs.STATS,
     "table": facts.ipvs.TABLE,
+    "daemons": facts.ipvs.DAEMONS,
+    "timeouts": facts.ipvs.TIMEOUTS,
+    "six": facts.six.command(SIX),
+    "neighbours6": facts.six.NEIGHBOURS,
     "counters": facts.counters.COMMAND,
     "stack": facts.counters.STACK,
     "ipvs_stats": facts.counters.IPVS,
@@ -85,21 +98,24 @@ def command(name: str) -> str:
 def record() -> None:
     """Boot the lab and record."""
     with Lab(cluster.load(cluster.find("lab"))) as lab, connect(lab) as shells, tempfile.TemporaryDirectory() as folder:
+        for name, host in (("director", 10), ("rs1", 20)):
+            shells[name].run(f"ip -6 addr add fd00:7f::{host}/64 dev eth0 nodad").check("no address of IPv6")
         for mode, node in ((Mode.DR, "director"), (Mode.TUN, "rs1")):
-            if mode is Mode.TUN:
-                shells[node].run("modprobe fou && ip fou add port 6080 gue").check("no foo-over-UDP")
             planned = drivers.plan(mode, lab)
             journal = plan.Journal.begin(Path(folder) / mode.value, lab, "record")
             journal.see(plan.snapshot(shells, planned))
             journal.set_up(mode)
-            for name in _set_up(lab, planned, shells, journal):
+            for name in _set_up(lab, planned, node, shells, journal):
                 _save(shells[node], name)
             plan.restore(journal, shells)
 
 
-def _set_up(lab: Cluster, planned: plan.Plan, shells: Mapping[str, Shell], journal: plan.Journal) -> Iterator[str]:
+def _set_up(
+    lab: Cluster, planned: plan.Plan, node: str, shells: Mapping[str, Shell], journal: plan.Journal
+) -> Iterator[str]:
     plan.apply(planned, shells, journal)
     shells[lab.client.name].run(requests(lab)).check("no answer from the VIP")
+    shells[node].run(MORE[node]).check("not prepared")
     time.sleep(STATS_S)
     yield from COMMANDS
 
