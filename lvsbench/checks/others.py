@@ -69,7 +69,7 @@ _SPREADING = frozenset(("rr", "wrr", "lc", "wlc"))
 _NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Aim:
     """One destination of one service of one director. ``standby``: the active one has the same service."""
 

@@ -9,7 +9,6 @@ from lvsbench.checks.aims import active_director
 from lvsbench.checks.answers import is_local
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ways import look, settled, skipped, unknown
-from lvsbench.cluster import Node
 from lvsbench.examine import Exam, View
 from lvsbench.facts.ipvs import Daemon
 from lvsbench.facts.sysctls import dotted
@@ -64,9 +63,8 @@ class _Side:
     @property
     def networks(self) -> frozenset[object]:
         """The networks of its interface."""
-        return frozenset(
-            each.address.network for each in self.exam.state.addresses if each.interface == self.daemon.interface
-        )
+        held = [each for each in self.exam.state.addresses if each.interface == self.daemon.interface]
+        return frozenset(each.address.network for each in held if each.address.network.prefixlen < 32)
 
 
 def judge(view: View) -> Iterator[Finding]:
@@ -139,54 +137,50 @@ def _differ(master: _Side, backup: _Side) -> Finding:
         f"the sync daemons of {master.name} and {backup.name} do not match: {words[0]}",
         f"{_said(master)}, {_said(backup)}; " + "; ".join(words),
         (_shown(master.exam), _shown(backup.exam)),
-        _start(backup, BACKUP, master),
+        _start(backup.exam, BACKUP, master),
     )
 
 
 def _alone(view: View, masters: list[_Side], backups: list[_Side]) -> Iterator[Finding]:
-    """Find daemons that nobody hears or speaks to, and a director with the VIP that only listens."""
-    active = active_director(view)
-    names = {each.name for each in masters}
-    for side in masters:
-        if not any(each.name != side.name for each in backups):
-            others = [node.name for node in view.cluster.directors if node.name != side.name]
-            yield _finding(
-                side.exam,
-                f"nobody takes what the sync daemon of {side.name} sends",
-                f"{_said(side)}, and {' and '.join(others)} {'runs' if len(others) == 1 else 'run'} no backup",
-                (_shown(side.exam),),
-            )
-    holder = next((each for each in backups if each.name == active.name), None)
-    if holder is not None and active.name not in names and _holds(view, active):
+    """Find that the director with the VIP tells nobody of its connections: it does not speak, or nobody listens."""
+    active = active_director(view).name
+    exam = view.exam(active)
+    if exam is None or not is_local(exam, view.cluster.service.vip):
+        return
+    every = [*masters, *backups]
+    others = [node.name for node in view.cluster.directors if node.name != active]
+    if not any(each.name == active for each in masters):
         yield _finding(
-            holder.exam,
-            f"{active.name} has the VIP and runs a backup daemon alone: it tells nobody of its connections",
-            f"{_said(holder)}, and no master",
-            (_shown(holder.exam),),
-            _start(holder, MASTER, holder),
+            exam,
+            f"{active} has the VIP and runs no master daemon: it tells nobody of its connections",
+            "; ".join(map(_said, every)),
+            tuple(_shown(each.exam) for each in every[:1]),
+            _start(exam, MASTER, every[-1]),
+        )
+    elif not any(each.name != active for each in backups):
+        yield _finding(
+            exam,
+            f"nobody takes what the sync daemon of {active} sends",
+            f"{'; '.join(map(_said, every))}: {' and '.join(others)} "
+            + ("runs no backup" if len(others) == 1 else "run no backup"),
+            (_shown(exam),),
         )
 
 
-def _holds(view: View, node: Node) -> bool:
-    exam = view.exam(node.name)
-    return exam is not None and is_local(exam, view.cluster.service.vip)
-
-
-def _start(side: _Side, state: str, like: _Side) -> Fix:
+def _start(exam: Exam, state: str, like: _Side) -> Fix:
     """Return how a daemon is started that speaks like another one, on an interface in its network.
 
     The one of that kind that runs is stopped first: sync_ports cannot be changed while it does.
     Source: net/netfilter/ipvs/ip_vs_ctl.c, proc_do_sync_ports; ip_vs_sync.c, start_sync_thread.
     """
-    held = side.exam.state.addresses
-    near = [each.interface for each in held if each.address.network in like.networks]
-    interface = side.daemon.interface if side.daemon.interface in near or not near else near[0]
+    near = [each.interface for each in exam.state.addresses if each.address.network in like.networks]
+    interface = like.daemon.interface if like.daemon.interface in near or not near else near[0]
     words = [f"ipvsadm --start-daemon {state} --mcast-interface {interface} --syncid {like.daemon.syncid}"]
     words += [f"--mcast-{key} {value}" for key, value in like.daemon.options if key in ("group", "port")]
-    ports = dict(like.speaks)["sync_ports"]
-    steps = [f"ipvsadm --stop-daemon {state}"] if side.daemon.state == state else []
-    steps += [f"sysctl -w {dotted(f'{_VS}/sync_ports')}={ports}"] if dict(side.speaks)["sync_ports"] != ports else []
-    return Fix(side.name, " && ".join([*steps, " ".join(words)]))
+    path, ports = f"{_VS}/sync_ports", dict(like.speaks)["sync_ports"]
+    steps = [f"ipvsadm --stop-daemon {state}"] if any(each.state == state for each in exam.daemons) else []
+    steps += [f"sysctl -w {dotted(path)}={ports}"] if exam.state.sysctls.get(path, ports) != ports else []
+    return Fix(exam.node, " && ".join([*steps, " ".join(words)]))
 
 
 def _shown(exam: Exam) -> Evidence:

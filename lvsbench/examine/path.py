@@ -30,7 +30,7 @@ requests at once to a hundred of them took longer than :data:`TIMEOUT_S`, though
 BEGIN_S = 20.0
 """No request of a round begins later than this after its first one."""
 FAILED_ALONE = 2
-"""Requests that must fail again, one after the other, before no more of their kind are asked again."""
+"""Requests to a service that must fail again, one after the other, before no more of them are asked again."""
 PROGRAM_S = BEGIN_S + 25.0
 ROUNDS = 4
 MOST_REQUESTS = 200
@@ -259,19 +259,14 @@ def _to_others(targets: Sequence[_Target], sent: Sequence[Flow]) -> list[Request
 
 
 def _again(targets: Sequence[_Target], sent: Sequence[Flow]) -> list[Request]:
-    """Return what is asked again alone: of each kind that failed as many as reach everybody once.
-
-    Whether a large request fails is told by itself only where the small ones do not.
-    """
+    """Return what is asked again alone: of each kind that failed as many as reach everybody once, small ones first."""
     found = []
     for target in targets:
-        mine = [flow for flow in sent if (flow.vip, flow.port) == (target.vip, target.port) and not flow.ok]
-        kinds = {flow.kind for flow in mine}
-        kind = next((each for each in ("get", "connect", "post") if each in kinds), None)
-        if kind is not None:
-            again = Request(target.vip, target.port, kind, alone=True)
-            again = replace(again, statuses=_POSTED) if kind == "post" else again
-            found += [again] * max(1, len(target.weights), len(_cycle(target)))
+        mine = [flow for flow in sent if (flow.vip, flow.port) == (target.vip, target.port)]
+        failed = {flow.kind for flow in mine if not flow.ok}
+        for first in {each.kind: each for each in _first(target, large=target is targets[0])}.values():
+            if first.kind in failed:
+                found += [replace(first, alone=True)] * max(1, len(target.weights), len(_cycle(target)))
     return found
 
 

@@ -10,7 +10,7 @@ connections in this order and answers ``{"answers": [{"source", "source_port", "
 "elapsed_s"}, ...]}``, one for each ask.
 
 No more than ``at_once`` requests are under way at the same time, and no more than ``per_s`` begin in a second. An ask
-is not made, and its answer is null, when ``failures`` others of its kind to the same service have failed (null: never)
+is not made, and its answer is null, when ``failures`` others to the same service have failed (null: never)
 and when ``begin_s`` have passed.
 
 ``kind``: ``get``; ``post`` (with a body of several full segments); ``connect`` (nothing is sent, the connection is
@@ -220,7 +220,7 @@ class Sending:
             return False
         index, ask = self._left.popleft()
         limit = self._spec["failures"]
-        if now_s > self._last_s or (limit is not None and self._failed[_kind(ask)] >= limit):
+        if now_s > self._last_s or (limit is not None and self._failed[_service(ask)] >= limit):
             return True
         # Where the last one began late, the next ones do not catch up.
         self._next_s = max(now_s, self._next_s) + 1 / float(self._spec["per_s"])
@@ -238,13 +238,13 @@ class Sending:
                 selector.unregister(request.sock)
                 request.sock.close()
                 self._answers[index] = request.answer()
-                self._failed[_kind(self._spec["asks"][index])] += request.outcome != "ok"
+                self._failed[_service(self._spec["asks"][index])] += request.outcome != "ok"
             elif selector.get_key(request.sock).events != request.events:
                 selector.modify(request.sock, request.events, (index, request))
 
 
-def _kind(ask: dict[str, Any]) -> tuple[Any, ...]:
-    return ask["host"], ask["port"], ask["kind"]
+def _service(ask: dict[str, Any]) -> tuple[Any, ...]:
+    return ask["host"], ask["port"]
 
 
 def main() -> int:

@@ -228,7 +228,7 @@ def _service(cluster: Cluster, mode: Mode) -> ipvs.Service:
 
 def _listed(services: Iterable[ipvs.Service]) -> tuple[ipvs.Listed, ...]:
     """Return what ``ipvsadm -Ln`` and ``--stats`` would list of services that nobody has asked yet."""
-    kinds = {"-t": "TCP", "-u": "UDP", "-f": "FWM"}
+    kinds = {"-t": "TCP", "-u": "UDP", "-f": "FWM", "--sctp-service": "SCTP"}
     words = {flag: forward for forward, flag in ipvs.FORWARDS.items()}
     nothing = ipvs.Counters(0, 0, 0, 0, 0)
     return tuple(

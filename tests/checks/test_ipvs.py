@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -144,15 +144,6 @@ def test_destinations_that_are_not_the_topologys() -> None:
         (True, False),
         (False, True),
     ]
-
-
-def test_ipv6_services_are_said_to_be_skipped() -> None:
-    """An IPv6 service is not looked at, and that is said."""
-    view = healthy(Mode.DR)
-    six = table.Service(("-t", "[2001:db8::1]:80"), "rr", (), (table.Destination(IPv6Address("::2"), 80, "-g", 1),))
-    view = with_service(view, service(view), six)
-    assert not problems(view)
-    assert [each.verdict for each in answers(view) if each.code == "LVS-IPVS-007"] == [Verdict.SKIPPED]
 
 
 def test_a_table_that_was_not_read() -> None:

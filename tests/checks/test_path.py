@@ -233,6 +233,44 @@ def test_big_requests() -> None:
     assert {server for each in found for server in each.servers} == {"rs1", "rs2"}
 
 
+def asked_alone(view: View) -> View:
+    """Return a view in which a request of each kind to each real server was made once more, alone, and went well."""
+    sound = builder.healthy(Mode.DR).path
+    assert view.path is not None
+    assert sound is not None
+    first = {(flow.server, flow.kind): flow for flow in sound.flows}
+    again = tuple(replace(flow, alone=True) for flow in first.values())
+    return replace(view, path=replace(view.path, flows=(*view.path.flows, *again)))
+
+
+@pytest.mark.parametrize("stop", ["forwarded", "server", "reply"])
+def test_what_works_alone_is_no_error(stop: Stop) -> None:
+    """HUNDRED: what failed, and went well when it was asked again alone, is a warning that names the probe's load."""
+    found, large = errors(asked_alone(stopped(stop)(healthy(Mode.DR))))
+    assert (large.code, large.verdict) == ("LVS-PATH-025", Verdict.WARNING)
+    assert (found.code, found.verdict, found.servers) == ("LVS-PATH-025", Verdict.WARNING, frozenset({"rs2"}))
+    assert "4 of 5 requests meant for rs2 failed, and all 1 that were asked again alone went well" in found.claim
+    assert "the probe's own" in found.because
+
+
+def test_what_fails_alone_too_is_an_error() -> None:
+    """Where one that was asked again alone failed as well, the failure is what it was."""
+    view = stopped("server")(asked_alone(healthy(Mode.DR)))
+    assert [(each.code, each.verdict) for each in errors(view)] == [("LVS-PATH-008", Verdict.ERROR)]
+
+
+def test_large_requests_that_work_alone() -> None:
+    """A large request that failed among others, and not alone, is a warning too."""
+    view = builder.with_failed_flows(healthy(Mode.DR), "rs2", "timeout", "server")
+    sound = healthy(Mode.DR).path
+    assert view.path is not None
+    assert sound is not None
+    mixed = tuple(bad if bad.kind == "post" else good for good, bad in zip(sound.flows, view.path.flows, strict=True))
+    view = replace(view, path=replace(view.path, flows=mixed))
+    assert [each.code for each in errors(view)] == ["LVS-PATH-017"]
+    assert [(each.code, each.verdict) for each in errors(asked_alone(view))] == [("LVS-PATH-025", Verdict.WARNING)]
+
+
 def test_another_way() -> None:
     """Replies that pass the director in DR work, and are a warning."""
     nat, dr = healthy(Mode.NAT), healthy(Mode.DR)

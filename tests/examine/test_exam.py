@@ -125,7 +125,7 @@ def test_no_ipvsadm() -> None:
     node.load("ip_vs")
     node.failing["ipvsadm"] = (127, "sh: 25: ipvsadm: not found")
     exam = examine(node)
-    assert exam.missing == {"ipvs": "ipvsadm: not found", "listed": "ipvsadm: not found"}
+    assert exam.missing == dict.fromkeys(("ipvs", "listed", "daemons", "timeouts"), "ipvsadm: not found")
     assert not exam.knows("neighbours", "ipvs")
 
 

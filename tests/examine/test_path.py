@@ -248,10 +248,10 @@ def test_what_failed_is_asked_again_alone_and_once() -> None:
     """Requests that failed are asked again one at a time, as many as reach everybody; then nothing more is sent."""
     client = Client(lambda index, ask: {"outcome": "timeout", "error": "no connection within 2 s"})
     found = path.probe(CLUSTER, Shells({"client": client}), {}, None)
-    assert [[ask["kind"] for ask in asks] for asks in client.asked][1:] == [["get", "get"]]
+    assert [[ask["kind"] for ask in asks] for asks in client.asked][1:] == [["get", "get", "post", "post"]]
     assert [spec["at_once"] for spec in client.specs] == [path.AT_ONCE, 1]
     assert [spec["failures"] for spec in client.specs] == [None, path.FAILED_ALONE]
-    assert [flow.alone for flow in found.flows] == [False] * 6 + [True] * 2
+    assert [flow.alone for flow in found.flows] == [False] * 6 + [True] * 4
 
 
 def test_large_requests_that_failed_are_asked_again_where_small_ones_did_not() -> None:

@@ -23,6 +23,7 @@ from lvsbench.facts import (
     routes,
     rules,
     session,
+    six,
     sockets,
     sysctls,
     tunnels,
@@ -30,7 +31,7 @@ from lvsbench.facts import (
 )
 from lvsbench.facts._text import Garbage
 from lvsbench.shell import Process, Result
-from tests.facts.record import ASKS, recorded
+from tests.facts.record import ASKS, SIX, recorded
 from tests.memory import Node, World
 
 PARSERS: list[tuple[Callable[[str], object], str]] = [
@@ -44,6 +45,10 @@ PARSERS: list[tuple[Callable[[str], object], str]] = [
     (ipvs.parse, "ipvs"),
     (ipvs.parse_stats, "stats"),
     (ipvs.parse_table, "table"),
+    (ipvs.parse_daemons, "daemons"),
+    (ipvs.parse_timeouts, "timeouts"),
+    (lambda text: six.parse(text, SIX), "six"),
+    (six.parse_neighbours, "neighbours6"),
     (counters.parse, "counters"),
     (counters.parse_stack, "stack"),
     (counters.parse_ipvs, "ipvs_stats"),
@@ -136,7 +141,7 @@ def test_reading_loads_no_module() -> None:
     """ipvsadm, which loads ip_vs to answer at all, is not called where ip_vs is not loaded."""
     assert all(
         command.startswith("if [ -e /proc/net/ip_vs ]")
-        for command in (ipvs.COMMAND, ipvs.STATS, ipvs.TABLE, ipvs.THRESHOLDS)
+        for command in (ipvs.COMMAND, ipvs.STATS, ipvs.TABLE, ipvs.THRESHOLDS, ipvs.DAEMONS, ipvs.TIMEOUTS)
     )
     assert all("ipvsadm -" not in getattr(fact, "COMMAND", "") or fact is ipvs for fact in facts.ALL)
     assert tunnels.PORTS.startswith("if [ -e /sys/module/fou ]")

@@ -24,6 +24,7 @@ from lvsbench.facts import (
     routes,
     rules,
     session,
+    six,
     sockets,
     sysctls,
     tunnels,
@@ -31,7 +32,7 @@ from lvsbench.facts import (
 )
 from lvsbench.facts._text import Garbage
 from lvsbench.facts.ways import Ask
-from tests.facts.record import ASKS, CIP, COMMANDS, RIP, command, recorded
+from tests.facts.record import ASKS, CIP, COMMANDS, RIP, SIX, command, recorded
 
 VIP = IPv4Address("192.168.127.100")
 
@@ -45,7 +46,7 @@ def test_every_source_is_listed() -> None:
     assert not missing, f"add to ALL in lvsbench/facts/__init__.py: {', '.join(sorted(missing))}"
     for fact in facts.ALL:
         # What is asked about a way depends on the way, and who is looked up on what the node knows.
-        assert isinstance(getattr(fact, "COMMAND", None), str) or fact in (names, ways)
+        assert isinstance(getattr(fact, "COMMAND", None), str) or fact in (names, ways, six)
         assert callable(fact.parse)
 
 
@@ -316,6 +317,35 @@ def test_pressure() -> None:
     assert cpu.parse_pressure("") is None
     with pytest.raises(Garbage):
         cpu.parse_pressure("some avg10=4.46\n")
+
+
+def test_sync_daemons() -> None:
+    """Both daemons are read, with all that they say of themselves; an older tool says less, and no tool nothing."""
+    master, backup = ipvs.parse_daemons(recorded("director-daemons"))
+    assert (master.state, master.interface, master.syncid) == ("master", "eth0", 7)
+    assert dict(master.options) == {"maxlen": "1472", "group": "224.0.0.81", "port": "8848", "ttl": "1"}
+    assert (backup.state, backup.syncid) == ("backup", 8)
+    assert ipvs.parse_daemons("backup sync daemon (mcast=eth0, syncid=1)\n") == (ipvs.Daemon("backup", "eth0", 1),)
+    assert ipvs.parse_daemons(recorded("rs1-daemons")) == ()
+
+
+def test_timeouts() -> None:
+    """The kernel's own timeouts are read; without IPVS there are none."""
+    assert ipvs.parse_timeouts(recorded("director-timeouts")) == ipvs.Timeouts(900, 120, 300)
+    assert ipvs.parse_timeouts(recorded("rs1-timeouts")) is None
+
+
+def test_ways_over_ipv6() -> None:
+    """A neighbour that answers, one that does not, the node itself and an address without a way are told apart."""
+    hops = six.parse(recorded("director-six"), SIX)
+    found = six.joined(hops, six.parse_neighbours(recorded("director-neighbours6")))
+    assert [hop.stops for hop in found.values()] == [False, False, False, True]
+    assert [hop.states for hop in found.values()] == [("REACHABLE",), ("FAILED",), (), ()]
+    assert [hop.interface for hop in found.values()] == ["eth0", "eth0", "lo", None]
+    assert found[SIX[3]].text == "Network is unreachable"
+    far = "2001:db8::1 from :: via fe80::1 dev eth0 proto ra src fd00::2 metric 1024 expires 1799sec pref medium\n"
+    assert six.parse(far, SIX[3:])[SIX[3]].via == IPv6Address("fe80::1")
+    assert six.parse("", SIX) == {}
 
 
 def test_entries_of_the_table() -> None:
