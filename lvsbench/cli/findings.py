@@ -174,7 +174,7 @@ class Page:
         for check in ALL:
             if check.group not in self._parts:
                 continue
-            codes = {code.code for code in check.codes}
+            codes = {code.code: code.title for code in check.codes}
             mine = [each for each in self._found.judgement.findings if each.code in codes]
             if self._verbose:
                 for each in mine:
@@ -182,7 +182,8 @@ class Page:
                 continue
             blind = [each for each in mine if each.verdict is Verdict.COULD_NOT_RUN]
             for each in blind:
-                reason = each.claim.rpartition(": ")[2]
+                # What keeps a whole check from looking is said for each of its codes, behind the title.
+                reason = each.claim.removeprefix(f"{codes[each.code]}: ")
                 # That a node could not be read at all is said once, at the top.
                 if reason not in told and not any(name in each.claim for name in self._found.view.unread):
                     told.add(reason)
