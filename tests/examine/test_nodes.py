@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from lvsbench.cluster import Cluster, find, load
 from lvsbench.errors import NodeLost
-from lvsbench.examine.nodes import asks, live_destinations, read_all
+from lvsbench.examine.nodes import asks, live_destinations, live_vips, read_all, six_destinations
 from lvsbench.facts.ipvs import Destination, Service
 from lvsbench.facts.ways import Ask
 from lvsbench.shell import Result
@@ -119,3 +120,19 @@ def test_reason_is_one_line() -> None:
     """A reason has what happened, what was answered and what to do, on one line."""
     error = NodeLost("rs1", "gone", command="x", answer="\nkernel panic\nmore\n", advice="Look at\nits console.")
     assert reason(error) == "rs1: gone (kernel panic). Look at its console."
+
+
+def test_what_else_is_in_the_tables(cluster: Cluster, world: dict[str, Node]) -> None:
+    """A client is asked for its way to every VIP, and the IPv6 destinations of a director are known, each once."""
+    director = world["director"]
+    director.load("ip_vs")
+    six = IPv6Address("2001:db8::7")
+    for selector in (SELECTOR, ("-t", "203.0.113.5:443"), ("-u", "203.0.113.5:53"), ("-f", "7")):
+        director.services[selector] = Service(selector, "rr", (), (Destination(RIP1, 80, "-m", 1),))
+    exams, _ = read_all(cluster, world)
+    assert live_vips(cluster, exams) == [VIP, IPv4Address("203.0.113.5")]
+    assert Ask(IPv4Address("203.0.113.5")) in exams["client"].ways
+    assert Ask(IPv4Address("203.0.113.5")) not in exams["rs1"].ways
+    state = exams["director"].state
+    services = tuple(replace(each, destinations=(Destination(six, 80, "-m", 1),)) for each in state.services)
+    assert six_destinations(replace(exams["director"], state=replace(state, services=services))) == [six]
