@@ -254,19 +254,20 @@ def _takes(view: View, aim: _Aim) -> _Known:
     destination, service = aim.destination, aim.service
     address, port = destination.address, _port(service, destination)
     protocols = {"-t": ("tcp",), "-u": ("udp",), "-f": ("tcp", "udp")}.get(service.selector[0], ())
-    node = view.node_at(address) if isinstance(address, IPv4Address) and destination.flag != "-l" else None
-    exam = view.exam(node.name) if node is not None else None
-    if node is None or exam is None or not port or not protocols or not exam.knows("sockets", "routes"):
+    node = view.node_at(address) if isinstance(address, IPv4Address) else None
+    # A destination by Local is the director itself, by whichever of its addresses.
+    exam = aim.exam if destination.flag == "-l" else view.exam(node.name) if node is not None else None
+    if exam is None or not port or not protocols or not exam.knows("sockets", "routes"):
         return _Known(None)
-    bears = address if destination.flag == "-m" else _host(service)
+    bears = address if destination.flag in ("-m", "-l") else _host(service)
     if not isinstance(bears, IPv4Address):
         # A firewall mark does not say which address and port it stands for, and DR and TUN change neither.
         return _Known(any(each.protocol in protocols and each.port == port for each in exam.sockets) or None)
     if not is_local(exam, bears):
-        return _Known(False, f"{node.name} does not have {bears}, to which packets are addressed")
+        return _Known(False, f"{exam.node} does not have {bears}, to which packets are addressed")
     if any(each.takes(protocol, bears, port) for each in exam.sockets for protocol in protocols):
         return _Known(True)
-    return _Known(False, f"no {' or '.join(protocols)} socket of {node.name} takes {bears}:{port}")
+    return _Known(False, f"no {' or '.join(protocols)} socket of {exam.node} takes {bears}:{port}")
 
 
 def _host(service: Service) -> IPv4Address | None:
