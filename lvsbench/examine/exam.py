@@ -5,6 +5,7 @@ The first look reads all of it, the second only what can have moved meanwhile.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -39,6 +40,9 @@ from lvsbench.facts.ways import Ask, Way
 from lvsbench.shell import Shell
 
 T = TypeVar("T")
+
+_SHELL = re.compile(r"^.*: (?:line )?[0-9]+: (?:eval: )?")
+"""How a shell begins its messages."""
 
 # Unlike the commands of facts.ipvs these fail where IPVS is there and the tool is not: then the table is not empty,
 # it is unknown. Still nothing is asked where IPVS is not there, since ipvsadm would load it.
@@ -325,10 +329,9 @@ def _why(answered: Answered) -> str:
     """Return the last line that a command wrote to standard error, without the shell's own prefix."""
     lines = [line.strip() for line in (answered.errors or answered.text).splitlines() if line.strip()]
     said = lines[-1] if lines else ""
-    # dash says "sh: 12: ipvsadm: not found", bash "sh: line 12: ipvsadm: command not found".
-    parts = said.split(": ", 2)
-    if len(parts) == 3 and parts[0].endswith("sh") and parts[1].removeprefix("line ").isdigit():
-        said = parts[2]
+    # dash says "sh: 12: ipvsadm: not found", bash "sh: line 12: ipvsadm: command not found"; both say the script that
+    # they were given instead of their name where that is their first argument.
+    said = _SHELL.sub("", said)
     return said[:200] if said else f"status {answered.status}, without a word"
 
 
