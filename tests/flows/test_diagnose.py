@@ -319,7 +319,7 @@ def test_tools_that_are_missing(lvsbench: Lvsbench, observer: Observer, mode: Pa
     assert (status, found["mode"], found["causes"]) == (3, None, [])
     unknown, well = answered(found, "could-not-run"), answered(found, "ok")
     assert unknown["LVS-IPVS-001"] == "director: ipvs not read: ipvsadm: not found"
-    assert not {code for code in well if code.startswith(("LVS-IPVS", "LVS-DR", "LVS-NAT", "LVS-TUN"))}
+    assert not {code for code in well if code.startswith(("LVS-IPVS-", "LVS-DR-", "LVS-NAT-", "LVS-TUN-"))}
     six = "ipvsadm -A -t [fd00::1]:80 -s rr && ipvsadm -a -t [fd00::1]:80 -r [fd00::2]:80 -m"
     with (
         broken(observer, "rs2", "mv /bin/tcpdump /bin/gone", "mv /bin/gone /bin/tcpdump"),
