@@ -388,7 +388,8 @@ class Node:
             "  -> RemoteAddress:Port",
         ]
         for selector, service in self.services.items():
-            lines.append(f"{'TCP ' if selector[0] == '-t' else 'FWM '} {selector[1]} {service.scheduler}")
+            kind = {"-t": "TCP", "-u": "UDP", "-f": "FWM"}[selector[0]]
+            lines.append(f"{kind}  {selector[1]} {service.scheduler}")
             lines += [f"  -> {d.name:28} {d.upper:<10} {d.lower:<10} 0  0" for d in service.destinations]
         return "".join(f"{line}\n" for line in lines)
 

@@ -31,7 +31,7 @@ class Evidence:
 
 
 _MAY = {
-    "ipvsadm": ("-A", "-a", "-E", "-e"),
+    "ipvsadm": ("-A", "-a", "-E", "-e", "--set", "--start-daemon", "--stop-daemon"),
     "iptables": ("-A", "-I"),
     "nft": ("add", "insert"),
     "ip": (

@@ -7,9 +7,10 @@ IPv6, to a firewall mark and to port 0 nothing is sent: what facts do not decide
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from lvsbench.checks import advice
 from lvsbench.checks.aims import active_director
 from lvsbench.checks.answers import is_local, port_of
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
@@ -219,19 +220,12 @@ def _lost(view: View, lost: dict[_Aim, _Known]) -> Iterator[Finding]:
             if live
             else "its share of the connections will fail when this director is asked",
             (*lost[aims[0]].evidence, *(Evidence(director, "ipvsadm -Sn", lines(aim.service)) for aim in aims[:1])),
-            tuple(
-                Fix(director, f"ipvsadm -e {' '.join(aim.service.selector)} {' '.join(_drained(aim.destination).spec)}")
-                for aim in aims[:_NAMED]
-            ),
+            tuple(Fix(director, advice.drain(aim.service, aim.destination)) for aim in aims[:_NAMED]),
             Place.TO_SERVER,
             frozenset((name,)),
             breaks=bool(live) and node is None,
             explains=frozenset(("LVS-ARP-011", "LVS-PATH-006")) if node is None else frozenset(),
         )
-
-
-def _drained(destination: Destination) -> Destination:
-    return replace(destination, weight=0)
 
 
 def _asks_it(view: View, service: Service) -> bool:
