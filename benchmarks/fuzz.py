@@ -304,8 +304,9 @@ def of_journal() -> list[bytes]:
     change: dict[str, Any] = {"node": "rs1", "what": "w", "before": "0", "after": "1", "reason": "r"}
     change |= {"do": ["x"], "undo": ["y"], "loads": [], "act": False}
     records: list[dict[str, Any]] = [
-        {"record": "begin", "schema": SCHEMA, "run_id": "r", "version": "0", "host": "h", "pid": 1, "held": True}
-        | {"cluster": cluster, "before": before},
+        {"record": "begin", "schema": SCHEMA, "run_id": "r", "version": "0", "host": "h", "pid": 1, "held": ["rs1"]}
+        | {"cluster": cluster},
+        {"record": "seen", "held": ["rs1"], "before": before},
         {"record": "set-up", "mode": "nat", "fault": "", "before": {}},
         {"record": "batch", "step": 1, "node": "rs1", "changes": [change]},
         *({"record": each, "step": 1, "node": "rs1"} for each in ("done", "undone")),
@@ -442,7 +443,8 @@ def capture(raw: bytes) -> object:
     """Read a capture, as the program does that gives it on."""
     path = scratch() / "capture.pcap"
     path.write_bytes(raw)
-    found = packets.decode({"captures": [{"node": "rs1", "interface": "eth0", "file": str(path)}]})
+    asked = [{"node": "rs1", "interface": "eth0", "file": str(path)}]
+    found = packets.decode({"captures": asked, "most": 1000})
     return answers.read(answers.OF_CAPTURES, json.dumps(found))
 
 
