@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lvsbench.checks.aims import methods, table
+from lvsbench.checks.aims import methods, table, wanted_aims
 from lvsbench.checks.finding import Cause, Evidence, Finding, Judgement, Verdict
 from lvsbench.examine import Flow, View
 
@@ -12,11 +12,15 @@ SCHEMA = 1
 
 
 def mode_of(view: View) -> str | None:
-    """Return the mode that the director's table says: ``nat``, ``dr``, ``tun`` or ``mixed``; None without a service."""
+    """Return the mode that the director's table says: ``nat``, ``dr``, ``tun`` or ``mixed``; None without a service.
+
+    That of the topology's service, where it is there; else that of the others for the VIP.
+    """
     exam = table(view)
     if exam is None or not exam.state.services:
         return None
-    found = sorted(method.value for method in methods(view))
+    ours = {aim.method for aim in wanted_aims(view) if aim.method is not None}
+    found = sorted(method.value for method in ours or methods(view))
     return found[0] if len(found) == 1 else "mixed" if found else None
 
 
