@@ -27,8 +27,9 @@ DEFAULTS = tuple(Path("~/.ssh") / name for name in ("id_ed25519", "id_ecdsa", "i
 """The files that are tried where no key is named. Source: ssh(1), -i, without the types that paramiko has not."""
 
 _OPENSSH = b"openssh-key-v1\0"
-_opened: dict[Path, paramiko.PKey | Unusable] = {}
-"""What files came to in this process: many hosts share a key, and nobody is asked for its passphrase twice."""
+_opened: dict[tuple[Path, int, int], paramiko.PKey | Unusable] = {}
+"""What files came to in this process: many hosts share a key, and nobody is asked for its passphrase twice. A file that
+was written anew since is another one: by its inode and time."""
 _asking = threading.Lock()
 
 
@@ -161,15 +162,24 @@ def from_file(path: Path, *, ask: bool = False) -> paramiko.PKey:
         Unusable: it is absent, no private key, of a kind that paramiko has not, or locked.
     """
     with _asking:
-        if path not in _opened:
+        file = (path, *_version(path))
+        if file not in _opened:
             try:
-                _opened[path] = _open(path, ask=ask)
+                _opened[file] = _open(path, ask=ask)
             except Unusable as error:
-                _opened[path] = error
-        opened = _opened[path]
+                _opened[file] = error
+        opened = _opened[file]
     if isinstance(opened, Unusable):
         raise opened
     return opened
+
+
+def _version(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return (0, 0)
+    return (found.st_ino, found.st_mtime_ns)
 
 
 def _open(path: Path, *, ask: bool) -> paramiko.PKey:

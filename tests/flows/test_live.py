@@ -52,11 +52,17 @@ sysctl -qw net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.all.arp_announce=0 net.i
 """,
 }
 UNDO["rs2"] = UNDO["rs1"]
-BYTES = (
-    "ip -d addr; ip -d rule; ip -d route show table all; ipvsadm -Sn 2>/dev/null; ipvsadm -Ln --thresholds 2>/dev/null;"
-    " iptables-legacy-save 2>/dev/null | sed '/^#/d; s/\\[.*\\]//'; sysctl -a 2>/dev/null |"
-    " grep -E '^net.ipv4.(conf|ip_forward|vs|tcp_fin)'; lsmod | sort; ls /run/lvsbench 2>&1"
-)
+BYTES = """
+ip -d addr; ip -d rule; ip -d route show table all
+# Asked elsewhere, these tools would load their modules.
+if [ -e /proc/net/ip_vs ]; then
+  ipvsadm -Sn; ipvsadm -Ln --thresholds | awk '{ print $1, $2, $3, $4 }'
+  iptables-legacy-save | sed '/^#/d; s/\\[.*\\]//'
+fi
+sysctl -a 2>/dev/null | grep -E '^net.ipv4.(conf|ip_forward|vs|tcp_fin)'
+lsmod | cut -d' ' -f1 | sort; ls /run/lvsbench 2>&1
+"""
+"""What is compared to the byte, beside what verify compares."""
 
 
 @pytest.fixture
@@ -74,9 +80,9 @@ def in_client(*words: object) -> list[str]:
     return ["lab", "exec", "client", "--", sys.executable, "-m", "lvsbench", *map(str, words)]
 
 
-def strip(text: str) -> str:
-    """Leave out what counts by itself: lifetimes, and how often a module is used."""
-    return "\n".join(line for line in text.splitlines() if "valid_lft" not in line and " ip_vs" not in line)
+def strip(text: str) -> list[str]:
+    """Return the lines without what counts by itself: lifetimes."""
+    return [line for line in text.splitlines() if "valid_lft" not in line]
 
 
 def test_a_hand_made_cluster(
@@ -109,7 +115,9 @@ def test_a_hand_made_cluster(
     diagnosed = lvsbench(*in_client("diagnose", "-t", file, "--json"))
     judged: dict[str, Any] = json.loads(diagnosed.stdout)
     assert judged["mode"] == "dr"
-    assert [cause["claim"] for cause in judged["causes"] if cause["severity"] == "error"] == []
+    # Rightly: the client is on the segment of its real server, which has no way to it through the director.
+    errors = [cause["claim"] for cause in judged["causes"] if cause["severity"] == "error"]
+    assert [claim for claim in errors if not claim.startswith(f"{V}:8080: replies of rs1")] == []
 
     planned = json.loads(lvsbench(*in_client("plan", "--mode", "dr", "-t", file, "--json")).stdout)
     assert [row["what"] for row in planned["rows"] if not row["satisfied"]] == []
@@ -123,4 +131,7 @@ def test_a_hand_made_cluster(
     assert only_run(out).load().restored is not None
     assert differences(before, observer.ask()) == []
     after = observer.ask(BYTES)
-    assert {name: strip(after[name]) for name in NODES} == {name: strip(raw[name]) for name in NODES}
+    for name in NODES:
+        was, now = strip(raw[name]), strip(after[name])
+        assert (sorted(set(now) - set(was)), sorted(set(was) - set(now))) == ([], []), name
+        assert now == was, name
