@@ -29,11 +29,11 @@ print(*ThreadPoolExecutor(4).map(ask, range(4)))
 """
 
 
-def lvsbench(*words: str) -> "subprocess.CompletedProcess[str]":
+def lvsbench(*words: str, state: str = "state") -> "subprocess.CompletedProcess[str]":
     """Run a command to its end."""
     command = [sys.executable, "-m", "lvsbench", *words]
     # The list of open journals is that of this file's tests, whichever of them asks.
-    own = {**os.environ, "XDG_STATE_HOME": f"{os.environ['LVSBENCH_CACHE']}/state"}
+    own = {**os.environ, "XDG_STATE_HOME": f"{os.environ['LVSBENCH_CACHE']}/{state}"}
     return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=120)
 
 
@@ -94,7 +94,7 @@ def test_restoring_the_mode_heals_first(out: Path) -> None:
 
 def test_a_fault_without_a_mode_says_how_to_set_one_up(standing: Holder, tmp_path: Path) -> None:
     """On a lab that is in no mode there is nothing to break."""
-    done = lvsbench("lab", "inject", "A01", "--out", str(tmp_path))
+    done = lvsbench("lab", "inject", "A01", "--out", str(tmp_path), state="another-user")
     assert done.returncode == 2
     assert "lvsbench setup --mode dr" in done.stderr
 
