@@ -90,6 +90,8 @@ def held(
     try:
         hold = plan.take(cluster, shells, journal.run_id, journal.path, revert_after_s)
     except BaseException:
+        # If a host cannot be let go now, the journal stays open, and the next restore lets it go.
+        plan.release({name: shells[name] for name in plan.held_nodes(cluster)}, journal.run_id)
         journal.end()
         raise
     try:

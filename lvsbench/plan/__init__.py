@@ -8,7 +8,7 @@ works from the journal alone after the controller was killed at any moment.
 from lvsbench.plan.apply import apply, snapshot
 from lvsbench.plan.change import Change
 from lvsbench.plan.firewall import FilterPolicy, FilterRule
-from lvsbench.plan.hold import Hold, take
+from lvsbench.plan.hold import Hold, release, take
 from lvsbench.plan.hold import wanted as held_nodes
 from lvsbench.plan.journal import NAME as JOURNAL
 from lvsbench.plan.journal import Batch, Journal, Section, open_journals
@@ -56,6 +56,7 @@ __all__ = [
     "apply",
     "held_nodes",
     "open_journals",
+    "release",
     "restore",
     "snapshot",
     "take",

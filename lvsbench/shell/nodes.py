@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -101,7 +102,10 @@ def in_parallel(tasks: Mapping[str, Callable[[], T]]) -> dict[str, T]:
 
 
 class CommandLog:
-    """Write every command that a node was given to a file, one JSON object per line. Never its input or output."""
+    """Write every command that a node was given to a file, one JSON object per line. Never its input or output.
+
+    Where the disk is full an entry is missing: hosts are still to be put back, and that must not fail for a log.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8", buffering=1)
@@ -116,7 +120,7 @@ class CommandLog:
             "status": result.status,
             "elapsed_s": round(result.elapsed_s, 4),
         }
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             self._file.write(json.dumps(entry) + "\n")
 
 
