@@ -86,28 +86,28 @@ def held(
         HostHeld: another run holds one of them.
         NodeError: one of them cannot be held or read.
     """
-    journal = Journal.begin(folder.journal, cluster, folder.path.name, list(plan.held_nodes(cluster)))
-    try:
-        hold = plan.take(cluster, shells, journal.run_id, journal.path, revert_after_s)
-    except BaseException:
-        # If a host cannot be let go now, the journal stays open, and the next restore lets it go.
-        plan.release({name: shells[name] for name in plan.held_nodes(cluster)}, journal.run_id)
-        journal.end()
-        raise
-    try:
-        journal.see(plan.snapshot(shells, *plans), hold.nodes)
-    except BaseException:
-        hold.release()
-        journal.end()
-        raise
-    try:
-        with hold.renewed():
-            yield journal
-    finally:
+    names = list(plan.held_nodes(cluster))
+    journal = Journal.begin(folder.journal, cluster, folder.path.name, names)
+
+    def let_go() -> None:
+        # What is left set up, or cannot be let go, stays in the open journal, for the next restore.
         if not journal.open_sections:
             with interrupts.putting_back():
-                hold.release()
+                plan.release({name: shells[name] for name in names}, journal.run_id)
                 journal.end()
+
+    try:
+        hold = plan.take(cluster, shells, journal.run_id, journal.path, revert_after_s)
+        journal.see(plan.snapshot(shells, *plans), hold.nodes)
+        with hold.renewed():
+            yield journal
+    except BaseException as error:
+        try:
+            let_go()
+        except LvsbenchError as second:
+            _say_too(error, f"NOT every host is let go: {second}\nlvsbench restore {journal.run_id}")
+        raise
+    let_go()
 
 
 def refuse_if_set_up(cluster: Cluster, out: Path) -> None:
@@ -147,8 +147,13 @@ def restore_after(
     except LvsbenchError as second:
         left = f"NOT everything is restored: {second}"
         watch.stage(left)
-        if isinstance(error, LvsbenchError):
-            error.advice = f"{error.advice}\n{left}".strip()
+        _say_too(error, left)
+
+
+def _say_too(error: BaseException, text: str) -> None:
+    """Let the error that is reported say what went wrong after it."""
+    if isinstance(error, LvsbenchError):
+        error.advice = f"{error.advice}\n{text}".strip()
 
 
 def take_back(journal: Journal, shells: Shells) -> Mapping[str, State]:
