@@ -41,7 +41,7 @@ import numpy as np
 from rich.console import Console
 
 from lvsbench import checks
-from lvsbench.bench import Diagnosis
+from lvsbench.bench.diagnosis import Diagnosis
 from lvsbench.cli.diagnose import GROUPS
 from lvsbench.cli.findings import Page
 from lvsbench.cluster import load, parse, shipped

@@ -11,7 +11,7 @@ import click
 from lvsbench.cli.options import TOPOLOGY
 
 if TYPE_CHECKING:
-    from lvsbench.bench import Diagnosis
+    from lvsbench.bench.diagnosis import Diagnosis
 
 GROUPS = ("arp", "config", "path")
 
@@ -62,13 +62,13 @@ def diagnose(
     from lvsbench.cli.reach import reach
 
     with reach(topology) as place:
-        from lvsbench import bench
+        from lvsbench.bench import diagnosis
         from lvsbench.cluster import Mode
 
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         wanted = Mode(mode) if mode is not None else None
-        found = bench.diagnose(place.cluster, parts or GROUPS, wanted=wanted, watch=place.screen, evidence=out)
+        found = diagnosis.diagnose(place.cluster, parts or GROUPS, wanted=wanted, watch=place.screen, evidence=out)
         stored = json.dumps(found.record(), indent=1 if out is not None else None)
         if out is not None:
             (out / "findings.json").write_text(stored + "\n", encoding="utf-8")

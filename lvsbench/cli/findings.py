@@ -19,7 +19,7 @@ from lvsbench.cli import diagram
 from lvsbench.examine import Flow
 
 if TYPE_CHECKING:
-    from lvsbench.bench import Diagnosis
+    from lvsbench.bench.diagnosis import Diagnosis
 
 WIDEST = 110
 LABEL = 10

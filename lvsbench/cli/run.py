@@ -172,7 +172,7 @@ def run(
     from lvsbench.cli.reach import reach
 
     with reach(topology, scheduler) as place:
-        from lvsbench import bench
+        from lvsbench.bench import run as flow
         from lvsbench.cli.setup import confirm
         from lvsbench.cluster import Mode
         from lvsbench.results import Asked, State
@@ -202,7 +202,7 @@ def run(
         if not place.embedded:
             confirm(place, [Mode(mode) for mode in chosen], yes)
         command = shlex.join(["lvsbench", *sys.argv[1:]])
-        folder = bench.run(
+        folder = flow.run(
             place.cluster,
             asked,
             out,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Progress of a command on stderr. Implements :class:`lvsbench.bench.Watcher`."""
+    """Progress of a command on stderr. Implements :class:`lvsbench.bench.watcher.Watcher`."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -70,7 +70,7 @@ class Screen:
         os._exit(130)
 
     def load(self, label: str, done_s: float, left_s: float, rate_rps: float, errors: int) -> None:
-        """Show the load of this moment; see :class:`lvsbench.bench.Watcher`. Once a trial where it is no terminal."""
+        """Show the load of this moment; see its class. Once a trial where it is no terminal."""
         if not self._live:
             if label != self._told:
                 self.stage(f"{label}: {rate_rps:,.0f}/s, {duration(left_s)} left")

@@ -28,11 +28,11 @@ def confirm(place: Place, modes: Sequence[Mode], yes: bool) -> None:
         UsageError: nobody is there to ask, and --yes was not given.
         Abort: the answer was no.
     """
-    from lvsbench import bench
+    from lvsbench.bench import hosts
     from lvsbench.errors import UsageError
 
     for mode in modes:
-        wanted, seen = bench.preview(place.cluster, mode)
+        wanted, seen = hosts.preview(place.cluster, mode)
         place.screen.plan(mode, wanted.rows(seen), err=True)
     if yes:
         return
@@ -56,10 +56,10 @@ def plan(mode: str, topology: str, as_json: bool) -> None:
     from lvsbench.cli.reach import reach
 
     with reach(topology) as place:
-        from lvsbench import bench
+        from lvsbench.bench import hosts
         from lvsbench.cluster import Mode
 
-        wanted, seen = bench.preview(place.cluster, Mode(mode))
+        wanted, seen = hosts.preview(place.cluster, Mode(mode))
         rows = wanted.rows(seen)
         if as_json:
             click.echo(json.dumps({"schema": 1, "mode": mode, "rows": [asdict(row) for row in rows]}))
@@ -81,13 +81,13 @@ def setup(mode: str, topology: str, out: Path, yes: bool, revert_after: float | 
     from lvsbench.cli.reach import reach
 
     with reach(topology, must_stay=True) as place:
-        from lvsbench import bench
+        from lvsbench.bench import hosts
         from lvsbench.cluster import Mode
 
         if not place.embedded:
             confirm(place, [Mode(mode)], yes)
         after_s = seconds(revert_after, math.inf)
-        journal = bench.setup(place.cluster, Mode(mode), out, place.screen, after_s)
+        journal = hosts.setup(place.cluster, Mode(mode), out, place.screen, after_s)
         click.echo(f"{place.cluster.name} is in mode {mode}; put it back with: lvsbench restore {journal.run_id}")
         if after_s is not None:
             click.echo(f"Each host puts itself back in {after_s} s.")
@@ -212,7 +212,7 @@ def _wanted(run: str | None, out: Path) -> tuple[list[Journal], list[ResultsErro
 
 
 def _put_back(path: Path, place: Where, without: Sequence[str]) -> int:
-    from lvsbench import bench
+    from lvsbench.bench import hosts
     from lvsbench.cli.reach import Where
     from lvsbench.cli.screen import Screen
     from lvsbench.errors import UsageError
@@ -228,7 +228,7 @@ def _put_back(path: Path, place: Where, without: Sequence[str]) -> int:
     unknown = [name for name in without if name not in journal.cluster.nodes]
     if unknown:
         raise UsageError(f"no node {unknown[0]!r}", advice=f"There are: {', '.join(journal.cluster.nodes)}")
-    restored = bench.restore(journal, Screen(), without)
+    restored = hosts.restore(journal, Screen(), without)
     for note in restored.notes:
         click.echo(f"{journal.run_id}: {note}")
     if not restored.compared:
