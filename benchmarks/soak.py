@@ -7,7 +7,7 @@ The nodes of a lab are taken as real hosts: a user who is not root, sudo, a jump
 A cycle runs ``run``, or ``setup`` and ``restore``, in a random mode, and at a random moment something happens: signals,
 a controller that is killed or gone for good, a cut link, a node that is rebooted, a full disk, a clock that jumps, a
 second controller. Then ``restore`` is called until it succeeds, at most three times, and the whole snapshot of every
-node is compared with the first. What a cycle came to:
+node is compared with the first; no process of lvsbench may be left, here or there. What a cycle came to:
 
     by itself     the command put all hosts back
     by the hosts  nobody was left: the dead man's switch did
@@ -30,13 +30,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from lvsbench import facts, plan
-from lvsbench.lab import image, state
+from lvsbench.lab import image
 
 ROOT = Path(__file__).parent.parent
 MODES = ("nat", "dr", "tun")
@@ -78,10 +78,36 @@ import sys
 from lvsbench.lab import namespaces, state
 sys.exit(namespaces.run_entered(state.find().pid, [sys.executable, "-c", sys.argv[1]]))
 """
+# Brackets, so that the shell that runs this does not find itself.
+HELPERS = (
+    "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null |"
+    " grep -E '[t]cpdump|awk [-]W|awk [-]v|[l]oad.agent|[p]robes.path|[l]vsbench/watch'; true"
+)
+"""Lists what lvsbench starts on nodes and must not leave there."""
+END_S = 15.0
+"""So long processes may take to see that their controller is gone."""
 
 
 class Trouble(Exception):
     """The soak itself cannot go on."""
+
+
+def as_hosts(state: str) -> dict[str, Any]:
+    """Return the topology of a lab that is up, by its state file, with its nodes as real hosts: each says its way in.
+
+    The client is the machine that reads it.
+    """
+    cluster: dict[str, Any] = json.loads(state)["cluster"]
+    del cluster["lab"]
+    cluster["name"] = "metal"
+    for node in cluster["nodes"].values():
+        del node["name"], node["python"]
+        if node.pop("local"):
+            del node["ssh"]
+            node["local"] = True
+        else:
+            del node["ssh"]["jump"]
+    return cluster
 
 
 class Rig:
@@ -99,7 +125,6 @@ class Rig:
             "XDG_STATE_HOME": str(folder / "state"),
             "PYTHONPATH": str(ROOT),
         }
-        os.environ["LVSBENCH_CACHE"] = str(cache)
 
     def __enter__(self) -> Self:
         self.call("lab", "up").check_returncode()
@@ -125,20 +150,12 @@ class Rig:
         )
 
     def _cluster(self) -> dict[str, Any]:
-        held = state.find()
-        if held is None:
-            raise Trouble("no lab is up")
-        cluster: dict[str, Any] = json.loads(held.running().cluster.model_dump_json())
-        del cluster["lab"]
-        cluster["name"] = "soak"
+        state = f"{self.environment['LVSBENCH_CACHE']}/run/state.json"
+        cluster = as_hosts(self.ask(f"cat {state}", ("client",))["client"])
         jump = cluster["nodes"]["director"]["ssh"]["host"]
-        for name, node in cluster["nodes"].items():
-            del node["name"], node["python"]
-            if node.pop("local"):
-                del node["ssh"]
-                node["local"] = True
-                continue
-            node["ssh"] |= {"user": "bench", "sudo": True, "jump": f"bench@{jump}" if name == "rs2" else None}
+        for name in HOSTS:
+            way = {"user": "bench", "sudo": True, "jump": f"bench@{jump}" if name == "rs2" else None}
+            cluster["nodes"][name]["ssh"] |= way
         return cluster
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -188,6 +205,27 @@ class Rig:
         held = [f"{name}: /run/lvsbench is left" for name, said in self.ask("ls -d /run/lvsbench 2>&1").items()
                 if "cannot" not in said]  # fmt: skip
         return [*map(str, found), *held]
+
+    def processes(self, out: str) -> list[str]:
+        """Return what still runs when a command has ended: here, by the name of its folder, and on the nodes."""
+        until_s = time.monotonic() + END_S
+        while found := [*self._here(str(self.folder / out)), *self._there()]:
+            if time.monotonic() > until_s:
+                break
+            time.sleep(0.2)
+        return found
+
+    def _here(self, folder: str) -> list[str]:
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                words = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if f"{folder} " in words:
+                    found.append(f"left here: {words}")
+        return found
+
+    def _there(self) -> list[str]:
+        return [f"left on {name}: {said}" for name, said in self.ask(HELPERS).items() if said]
 
     def cut(self, node: str, *, cut: bool) -> None:
         """Cut the way from the controller to a node, or mend it. What is sent there goes nowhere."""
@@ -384,7 +422,7 @@ def cycle(rig: Rig, number: int, happened: str, dice: random.Random) -> Cycle:
             break
         named = True
         time.sleep(2)
-    left = rig.differences()
+    left = [*rig.differences(), *rig.processes(out)]
     if left or note:
         result, note = "NOT", note or "; ".join(left[:4])
     elif named:

@@ -42,15 +42,8 @@ sys.exit(namespaces.run_entered(state.find().pid, [sys.executable, "-c", sys.arg
 """
 Lvsbench = Callable[..., "subprocess.CompletedProcess[str]"]
 Snapshot = Callable[[], dict[str, Any]]
-ALL = ("--mode", "all", "--object", "4k", "--blocks", "2", "--duration", "0.5", "--warmup", "0")
 SAID = "said.txt"
 NODES = ("director", "rs1", "rs2", "client")
-# Brackets, so that the shell that runs this does not find itself.
-HELPERS = (
-    "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done 2>/dev/null |"
-    " grep -E '[t]cpdump|awk [-]W|awk [-]v|[l]oad.agent|[p]robes.path'; true"
-)
-"""Lists what lvsbench starts on nodes and must not leave there."""
 
 
 @pytest.fixture(scope="session")

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.soak import as_hosts
 from tests.flows.conftest import Observer
 
 
 def topology(observer: Observer, cache: str) -> dict[str, Any]:
     """Return a topology of the nodes at their management addresses; the client is the machine that reads it."""
-    running = json.loads(observer.ask(f"cat {cache}/run/state.json", ["client"])["client"])
-    cluster = running["cluster"]
-    del cluster["lab"]
-    cluster["name"] = "metal"
-    for name, node in cluster["nodes"].items():
-        del node["name"], node["python"]
-        if node.pop("local"):
-            del cluster["nodes"][name]["ssh"]
-            node["local"] = True
-        else:
-            del node["ssh"]["jump"]
-    assert isinstance(cluster, dict)
-    return cluster
+    return as_hosts(observer.ask(f"cat {cache}/run/state.json", ["client"])["client"])
 
 
 def run_words(file: Path, out: Path, mode: str, *words: str) -> list[str]:

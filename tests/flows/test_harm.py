@@ -92,15 +92,28 @@ def hosts(observer: Observer, environment: dict[str, str], tmp_path: Path) -> Pa
 
 
 def test_impatience(lvsbench: Lvsbench, environment: dict[str, str], tmp_path: Path, before: dict[str, Any]) -> None:
-    """The first ^C is answered at once; a second one does not cut short what it says, and nothing is left to do."""
-    terminal = Terminal(["run", "--mode", "dr", "--object", "4k", "--out", str(tmp_path)], environment)
-    terminal.wait_for("trial 1 of 6")
+    """The first ^C is answered at once; a second one does not cut short what it says, and nothing is left to do.
+
+    The report has what was measured and says so, and the exit status is 130.
+    """
+    words = ["run", "--mode", "dr", "--object", "4k", "--blocks", "6", "--duration", "1", "--warmup", "0"]
+    terminal = Terminal([*words, "--out", str(tmp_path)], environment)
+    terminal.wait_for("trial 2 of 6")
     terminal.press(b"\x03")
     terminal.wait_for("interrupted: putting hosts back", 2)
     time.sleep(0.3)
     terminal.press(b"\x03")
     assert terminal.end() == 130
-    assert only_run(tmp_path).load().state == "interrupted"
+    folder = only_run(tmp_path)
+    run = folder.load()
+    assert run.state == "interrupted"
+    assert run.restored is not None
+    assert run.restored.verified
+    report = json.loads(folder.report.read_text())
+    said = {item["code"]: item["text"] for item in report["validity"]}
+    assert f"{len(run.trials)} of 6 trials" in said["run-finished"]
+    assert len(run.trials) >= 1
+    assert folder.page.exists()
     assert "Nothing to restore" in lvsbench("restore", "--out", tmp_path).stdout
 
 

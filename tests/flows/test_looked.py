@@ -12,7 +12,7 @@ from benchmarks import crowd
 from tests.flows.conftest import Lvsbench, commands
 
 pytestmark = pytest.mark.lab
-SERVERS = 12
+SERVERS = 8
 
 
 @pytest.fixture

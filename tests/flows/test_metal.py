@@ -11,7 +11,7 @@ import pytest
 
 from lvsbench.lab.config import new_key
 from tests.flows import metal
-from tests.flows.conftest import Lvsbench, Observer, differences, only_run
+from tests.flows.conftest import Lvsbench, Observer, differences
 
 pytestmark = pytest.mark.lab
 Write = Callable[..., Path]
@@ -31,22 +31,7 @@ def write(observer: Observer, environment: dict[str, str], tmp_path: Path) -> Wr
     return write
 
 
-def test_run(lvsbench: Lvsbench, observer: Observer, write: Write, tmp_path: Path) -> None:
-    """A run on hosts of a topology file is proven, serves without an error, and puts them back."""
-    before = observer.ask()
-    done = lvsbench(*metal.run_words(write(), tmp_path / "out", "nat", "--yes", "--json"))
-    assert done.returncode in (0, 4), done.stderr
-    measured = json.loads(done.stdout)["modes"]["nat"]
-    assert measured["proof"]["ok"], measured["proof"]["problems"]
-    assert measured["errors"] == 0
-    assert measured["requests"] > 50
-    run = only_run(tmp_path / "out").load()
-    assert run.state == "finished"
-    assert run.restored is not None
-    assert run.restored.verified
-    assert differences(before, observer.ask()) == []
-
-
+# Runs on real hosts are in test_live.py and test_soak.py.
 def test_nobody_to_ask(lvsbench: Lvsbench, observer: Observer, write: Write, tmp_path: Path) -> None:
     """Without --yes and without a terminal the plan is shown and nothing is changed."""
     before = observer.ask()

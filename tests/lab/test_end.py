@@ -59,7 +59,7 @@ def interfaces() -> set[str]:
     return {path.name for path in Path("/sys/class/net").iterdir()}
 
 
-@pytest.mark.parametrize("after_s", [0.03, 0.1, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, None])
+@pytest.mark.parametrize("after_s", [0.1, 0.4, 1.0, 2.0, None])
 def test_kill_leaves_nothing(own_cache: Path, after_s: float | None) -> None:
     """After kill -9 at any moment, booted (None) or not, there is no process, interface, mount or file left."""
     before = interfaces()
@@ -139,7 +139,7 @@ holder.up(cluster.load(path), path)
 """
 
 
-@pytest.mark.parametrize("after_s", [1.2, 2.0])
+@pytest.mark.parametrize("after_s", [1.2])
 def test_killing_lab_up_while_it_boots(own_cache: Path, after_s: float) -> None:
     """A lab that is to stay up does not, and leaves nothing, when the command that boots it is killed."""
     process = subprocess.Popen([sys.executable, "-c", UP.format(topology=str(TOPOLOGY))], cwd=ROOT)

@@ -58,10 +58,8 @@ def out(standing: Holder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.mark.parametrize(
     ("fault", "seen"),
     [
-        ("A17", {"TimeoutError", "timeout"}),
         ("R03", {"rs1", "ConnectionRefusedError"}),
         ("V07", {"TimeoutError"}),
-        ("V12", {"rs1"}),
     ],
 )
 def test_a_fault_shows_and_is_healed(out: Path, fault: str, seen: set[str]) -> None:
@@ -104,10 +102,9 @@ def diagnosed() -> dict[str, Any]:
     return dict(json.loads(lvsbench("diagnose", "--json").stdout))
 
 
-@pytest.mark.parametrize("fault", ["R01", "V31"])
-def test_the_fix_that_is_printed_mends(out: Path, fault: str) -> None:
+def test_the_fix_that_is_printed_mends(out: Path) -> None:
     """Each command of the first cause is run on its node as it is printed, and no error is left."""
-    done = lvsbench("lab", "inject", fault, "--out", str(out))
+    done = lvsbench("lab", "inject", "V31", "--out", str(out))
     assert done.returncode == 0, done.stderr
     try:
         first = diagnosed()["causes"][0]
@@ -122,13 +119,16 @@ def test_the_fix_that_is_printed_mends(out: Path, fault: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("fault", ["S08", "S09", "S10", "S11"])
-def test_what_is_unusual_and_sound(out: Path, fault: str) -> None:
-    """A service for all ports, a high mark, a mark of others and a parked service are no errors, and serve."""
-    done = lvsbench("lab", "inject", fault, "--out", str(out))
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("faults", [("S08", "S11"), ("S09", "S10")])
+def test_what_is_unusual_and_sound(out: Path, faults: tuple[str, ...]) -> None:
+    """A service for all ports beside a parked one, and a high mark beside one of others, are no errors, and serve."""
     try:
+        for fault in faults:
+            done = lvsbench("lab", "inject", fault, "--out", str(out))
+            assert done.returncode == 0, done.stderr
         assert [cause for cause in diagnosed()["causes"] if cause["severity"] == "error"] == []
+        # A service for all ports is persistent: one real server may answer all.
+        assert set(asked()) <= {"rs1", "rs2"}
     finally:
         done = lvsbench("lab", "heal", "--out", str(out))
     assert done.returncode == 0, done.stderr
