@@ -75,7 +75,7 @@ from lvsbench.load import wire
 from lvsbench.load.http import Failure, Heads, Servers
 from lvsbench.load.samples import pack, unpack
 from lvsbench.plan import Journal
-from lvsbench.plan.journal import SCHEMA
+from lvsbench.plan.records import SCHEMA
 from lvsbench.probes import packets
 from lvsbench.report import frames
 from lvsbench.results import Boots, RunFolder, Samples

@@ -14,99 +14,24 @@ Each line has its number and a sum over the line before, so that one which was l
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-
-from lvsbench import __version__, facts
+from lvsbench import facts
 from lvsbench.cluster import Cluster, Mode
 from lvsbench.errors import LvsbenchError, ResultsError, UsageError
 from lvsbench.facts import State
-from lvsbench.plan import opened
+from lvsbench.plan import opened, records
 from lvsbench.plan.change import Change
 from lvsbench.plan.looks import has_looks
+from lvsbench.plan.records import SCHEMA, Begin, Closing, OfBatch, Raw, Record, Seen, SetUp, StoredBatch, StoredChange
 
 NAME = "journal.jsonl"
-SCHEMA = 2
-
-Raw = dict[str, dict[str, str]]
-"""What the commands of a snapshot answered, by node and section."""
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-    line: int = 0
-    sum: str = ""
-    time: str = ""
-
-
-class _Begin(_Record):
-    record: Literal["begin"] = "begin"
-    schema_: int = Field(SCHEMA, alias="schema")
-    run_id: str
-    version: str = __version__
-    host: str
-    pid: int
-    held: list[str]
-    cluster: Cluster
-
-
-class _Seen(_Record):
-    record: Literal["seen"] = "seen"
-    held: list[str]
-    before: Raw
-
-
-class _SetUp(_Record):
-    record: Literal["set-up"] = "set-up"
-    mode: Mode
-    fault: str = ""
-    before: Raw
-
-
-class _Change(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-    node: str
-    what: str
-    before: str
-    after: str
-    reason: str
-    do: list[str]
-    undo: list[str]
-    loads: list[str] = []
-    act: bool = False
-
-
-class _Batch(_Record):
-    record: Literal["batch"] = "batch"
-    step: int
-    node: str
-    changes: list[_Change]
-
-
-class _OfBatch(_Record):
-    record: Literal["done", "undone"]
-    step: int
-    node: str
-
-
-class _Closing(_Record):
-    record: Literal["applied", "restored", "end"]
-    notes: list[str] = []
-
-
-Record = Annotated[_Begin | _Seen | _SetUp | _Batch | _OfBatch | _Closing, Field(discriminator="record")]
-_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +80,7 @@ class Section:
 class Journal:
     """A journal file. Make one with :meth:`begin` or :meth:`resume`, which hold it; :meth:`load` only reads it."""
 
-    def __init__(self, path: Path, begin: _Begin, damage: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, begin: Begin, damage: Sequence[str] = ()) -> None:
         self.path = path
         self.run_id = begin.run_id
         self.cluster = begin.cluster
@@ -194,7 +119,7 @@ class Journal:
         Raises:
             ResultsError: it cannot be written.
         """
-        first = _Begin(
+        first = Begin(
             run_id=run_id,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -223,16 +148,16 @@ class Journal:
         *lines, torn = raw.split(b"\n")
         if not lines:
             return None
-        records, damage = _read(path, lines)
-        first = records[0] if records else None
-        if not isinstance(first, _Begin):
-            raise _headless(path, records, damage)
+        found, damage = records.read(path, lines)
+        first = found[0] if found else None
+        if not isinstance(first, Begin):
+            raise _headless(path, found, damage)
         journal = cls(path, first, damage)
-        journal._last, journal._lines = lines[-1], max(record.line for record in records)
+        journal._last, journal._lines = lines[-1], max(record.line for record in found)
         # What follows the last newline is a line whose writing was cut short: what it was about to say had not begun.
         journal._bytes = len(raw) - len(torn)
         try:
-            for record in records[1:]:
+            for record in found[1:]:
                 journal._take(record)
             known = journal.before.keys()
         except (LvsbenchError, KeyError) as error:
@@ -279,21 +204,21 @@ class Journal:
 
     def _take(self, record: Record) -> None:
         """Make one further record part of what is known."""
-        if isinstance(record, _Seen):
+        if isinstance(record, Seen):
             self._raw, self.held, self.seen = record.before, tuple(record.held), True
-        elif isinstance(record, _SetUp):
+        elif isinstance(record, SetUp):
             self._raw = self._raw | record.before
             for node in record.before:
                 self._states.pop(node, None)
             self.sections.append(Section(record.mode, record.fault, record.time, self.before))
-        elif isinstance(record, _Closing) and record.record == "end":
+        elif isinstance(record, Closing) and record.record == "end":
             self.ended = True
-        elif isinstance(record, _Batch):
+        elif isinstance(record, StoredBatch):
             if not self.open_sections:
                 self.sections.append(Section(None, "", record.time, self.before))
-            changes = tuple(_change(change) for change in record.changes)
+            changes = tuple(change.change() for change in record.changes)
             self.sections[-1].batches.append(Batch(record.step, record.node, changes, record.line))
-        elif isinstance(record, _Closing) and self.sections:
+        elif isinstance(record, Closing) and self.sections:
             self.sections[-1].applied |= record.record == "applied"
             self.sections[-1].restored |= record.record == "restored"
 
@@ -351,7 +276,7 @@ class Journal:
             before: the state of every node, as :func:`lvsbench.plan.snapshot` returns it.
             held: the hosts that the run holds now.
         """
-        record = _Seen(before={n: dict(state.raw) for n, state in before.items()}, held=list(held), time=_now())
+        record = Seen(before={n: dict(state.raw) for n, state in before.items()}, held=list(held), time=_now())
         self._write([record])
         self._take(record)
         self._states = dict(before)
@@ -375,7 +300,7 @@ class Journal:
         known = dict(before or {})
         raw = {node: dict(state.raw) for node, state in known.items()}
         fresh = {node: texts for node, texts in raw.items() if texts != self._raw.get(node)}
-        record = _SetUp(mode=mode, fault=fault, before=fresh, time=_now())
+        record = SetUp(mode=mode, fault=fault, before=fresh, time=_now())
         self._write([record])
         self._take(record)
         self._states |= known
@@ -385,42 +310,45 @@ class Journal:
     def intend(self, batches: Iterable[Batch]) -> list[Batch]:
         """Write down what is about to be done, wait until it is on the disk, and return it with its numbers."""
         new = list(batches)
-        records = [_Batch(step=b.step, node=b.node, changes=[_record(c) for c in b.changes], time=_now()) for b in new]
-        written = self._write(records)
+        written = self._write(
+            [
+                StoredBatch(step=b.step, node=b.node, changes=[*map(StoredChange.of, b.changes)], time=_now())
+                for b in new
+            ]
+        )
         numbered = [Batch(b.step, b.node, b.changes, line) for b, line in zip(new, written, strict=True)]
         self.sections[-1].batches += numbered
         return numbered
 
     def note(self, record: Literal["done", "undone"], batches: Iterable[Batch]) -> None:
         """Write down that batches are done or undone."""
-        self._write([_OfBatch(record=record, step=batch.step, node=batch.node, time=_now()) for batch in batches])
+        self._write([OfBatch(record=record, step=batch.step, node=batch.node, time=_now()) for batch in batches])
 
     def close(self, section: Section, record: Literal["applied", "restored"], notes: Sequence[str] = ()) -> None:
         """Write down that a section is applied or restored."""
-        self._write([_Closing(record=record, notes=list(notes), time=_now())])
+        self._write([Closing(record=record, notes=list(notes), time=_now())])
         section.applied |= record == "applied"
         section.restored |= record == "restored"
 
     def end(self, notes: Sequence[str] = ()) -> None:
         """Write the last line, take the file off the user's list, and let go of it: nothing is set up any more."""
         if not self.ended:
-            self._write([_Closing(record="end", notes=list(notes), time=_now())])
+            self._write([Closing(record="end", notes=list(notes), time=_now())])
         self.ended = True
         opened.forget(self.path)
         self.release()
 
-    def _write(self, records: Sequence[Record]) -> list[int]:
+    def _write(self, new: Sequence[Record]) -> list[int]:
         """Write records behind the last whole line, wait until they are on the disk, and return their numbers."""
         assert self._descriptor is not None, "a journal that was only read is not written to"
         text = b""
         numbers = []
-        for record in records:
+        for record in new:
             self._lines += 1
-            stored = record.model_copy(update={"line": self._lines, "sum": _sum(self._last)})
-            self._last = stored.model_dump_json(by_alias=True, exclude_defaults=False).encode()
+            self._last = records.line_of(record, self._lines, self._last)
             text += self._last + b"\n"
             numbers.append(self._lines)
-        if not records:
+        if not new:
             return numbers
         try:
             # A line that was written in part, by us or by whom we follow, goes.
@@ -428,7 +356,7 @@ class Journal:
             _write_all(self._descriptor, text)
             os.fsync(self._descriptor)
             self._bytes += len(text)
-            if self._lines == len(records):
+            if self._lines == len(new):
                 # The file's name is in its folder, which has to reach the disk too. Source: fsync(2).
                 folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
                 try:
@@ -442,42 +370,8 @@ class Journal:
         return numbers
 
 
-def _read(path: Path, lines: Sequence[bytes]) -> tuple[list[Record], list[str]]:
-    """Return the records of all lines that make sense, and what is wrong with the others and between them.
-
-    Raises:
-        ResultsError: no line makes sense, or the first is of another version.
-    """
-    records: list[Record] = []
-    damage: list[str] = []
-    last = b""
-    for number, line in enumerate(lines, 1):
-        try:
-            content = json.loads(line)
-            if number == 1 and isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
-                raise ResultsError(
-                    f"{path}: written by lvsbench {str(content.get('version'))[:40]!r} in another form",
-                    advice="Restore with that version.",
-                )
-            record = _RECORD.validate_json(line)
-        except (ValueError, ValidationError, RecursionError) as error:
-            first = str(error).splitlines()
-            damage.append(f"{path.name}:{number}: not a record of a journal ({first[0] if first else type(error)})")
-        else:
-            if record.sum != _sum(last):
-                expected = records[-1].line + 1 if records else 1
-                lost = f"line {expected}" if record.line == expected + 1 else f"lines {expected} to {record.line - 1}"
-                what = f"{lost} lost" if record.line > expected else "the line before it was changed"
-                damage.append(f"{path.name}:{number}: {what}")
-            records.append(record)
-        last = line
-    if not records:
-        raise ResultsError(f"{path}: not a journal of lvsbench", answer="\n".join(damage[:5]))
-    return records, damage
-
-
-def _headless(path: Path, records: Iterable[Record], damage: Sequence[str]) -> ResultsError:
-    nodes = dict.fromkeys(record.node for record in records if isinstance(record, _Batch))
+def _headless(path: Path, found: Iterable[Record], damage: Sequence[str]) -> ResultsError:
+    nodes = dict.fromkeys(record.node for record in found if isinstance(record, StoredBatch))
     return ResultsError(
         f"{path}: its first line is lost: how the nodes are reached, and how they were before",
         answer="\n".join([*damage[:5], f"it tells of changes on: {', '.join(nodes) or 'no node'}"]),
@@ -503,29 +397,6 @@ def open_journals(reports: Path) -> tuple[list[Journal], list[ResultsError]]:
         else:
             found += [journal] if journal is not None and not journal.ended else []
     return sorted(found, key=lambda journal: journal.began, reverse=True), errors
-
-
-def _sum(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()[:16]
-
-
-def _change(stored: _Change) -> Change:
-    values = stored.model_dump() | {key: tuple(getattr(stored, key)) for key in ("do", "undo", "loads")}
-    return Change(**values)
-
-
-def _record(change: Change) -> _Change:
-    return _Change(
-        node=change.node,
-        what=change.what,
-        before=change.before,
-        after=change.after,
-        reason=change.reason,
-        do=list(change.do),
-        undo=list(change.undo),
-        loads=list(change.loads),
-        act=change.act,
-    )
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
