@@ -10,6 +10,8 @@ A held host has a folder ``/run/lvsbench``, in memory, so that a reboot ends it 
 ``after``        for how many seconds we may be silent, where there is a limit
 ``renewed``      when we were last heard of, in seconds of ``/proc/uptime``, which setting a clock does not move
 ``watch``        the dead man's switch: calls ``back`` when we have been silent for too long
+``pid``          the process of ``watch``; who takes the host waits for it
+``said``         what starting ``watch`` said; later ``back``, called by it, the last time
 ``reverted``     ``back`` has done its work, at this uptime; from then on anybody may take the host
 ===============  =====================================================================================================
 
@@ -44,12 +46,15 @@ BACK = f"sh {FOLDER}/back"
 LOCK_S = 20
 """Seconds that a script waits for another one on the same node: one that a killed controller left running."""
 
+WATCH_S = 10
+"""Seconds that the dead man's switch may take to begin."""
+
 RENEWALS = 5
 """Signs of life in the time that a host waits for one."""
 
 # A directory that is always there (FHS 3.0, 3.15): locking it leaves no file behind.
 LOCK = f'exec 9</run && flock -w {LOCK_S} 9 || {{ echo "lvsbench: locked" >&2; exit 75; }}'
-_LOCKED, _LOST, _FULL, _HELD = 75, 76, 77, 78
+_LOCKED, _LOST, _FULL, _HELD, _UNWATCHED = 75, 76, 77, 78, 79
 
 _CHANGED = frozenset((Role.DIRECTOR, Role.REAL_SERVER))
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
@@ -118,6 +123,15 @@ def refused(result: Result, summary: str) -> None:
             answer="It was rebooted, or it put itself back since nobody was heard of, or another run has taken it.",
             advice="Nothing was done on it. See who holds it, then put back what is left: lvsbench restore",
         )
+    if result.status == _UNWATCHED:
+        raise NodeError(
+            result.node,
+            f"{summary}: the dead man's switch does not begin",
+            command="setsid systemd-run --scope true",
+            answer=result.stderr or "It said nothing.",
+            advice="Nothing was done on it. Where systemd is not process 1, it is: setsid true\n"
+            "To go on without it: --revert-after never",
+        )
     if result.status == _FULL:
         raise NodeError(
             result.node,
@@ -159,13 +173,39 @@ def _watch(run_id: str) -> str:
     """Return the program that waits until we have been silent for too long. It wakes once in that time, not more."""
     return f"""\
 # Calls {FOLDER}/back when the controller of the run {run_id} of lvsbench has been silent for too long.
+cd /
 echo $$ >{FOLDER}/pid
 while {_holder(run_id, "=")} && [ ! -e {FOLDER}/reverted ]; do
   read -r now _ </proc/uptime; read -r after <{FOLDER}/after; read -r last <{FOLDER}/renewed
   left=$(( ${{last:-${{now%.*}}}} + after - ${{now%.*}} ))
-  if [ "$left" -gt 0 ]; then sleep "$left"; else sh {FOLDER}/back silent || sleep 10; fi
+  if [ "$left" -gt 0 ]; then sleep "$left"; else sh {FOLDER}/back silent >{FOLDER}/said 2>&1 || sleep 10; fi
 done
 """
+
+
+# What a login session leaves may be killed with it. Source: logind.conf(5), KillUserProcesses. A scope is the process
+# that asks for it, moved out of the session; unlike a service it keeps the network namespace and the PATH that batches
+# have, goes on through `systemctl isolate`, and leaves no failed unit. Source: systemd-run(1), --scope, since 206;
+# systemd.unit(5), IgnoreOnIsolate; systemd 229, 252 and 257, measured.
+# A container may share /run with its host, so sd_booted(3) misleads; process 1 of systemd names itself so. Source:
+# systemd, src/core/main.c, PR_SET_NAME.
+_START_WATCH = f"""\
+scope=; if read -r first </proc/1/comm && [ "$first" = systemd ]; then scope="systemd-run --scope"; fi
+setsid $scope sh {FOLDER}/watch </dev/null >{FOLDER}/said 2>&1 9<&- &
+tried=0
+until [ -s {FOLDER}/pid ] || ! kill -0 $! || [ "$((tried += 1))" -gt {WATCH_S}0 ]; do
+  sleep 0.1 || sleep 1
+done 2>/dev/null
+if [ ! -s {FOLDER}/pid ]; then
+  cat {FOLDER}/said >&2
+  if [ "$tried" -gt {WATCH_S}0 ]; then kill $!; echo "lvsbench: no answer within {WATCH_S} s" >&2; fi
+  rm -rf {FOLDER}; exit {_UNWATCHED}
+fi"""
+
+_END_WATCH = (
+    f'if {{ read -r pid <{FOLDER}/pid; }} 2>/dev/null && grep -qs {FOLDER}/watch "/proc/$pid/cmdline"; then'
+    ' kill -TERM "-$pid"; fi'
+)
 
 
 def _take(run_id: str, owner: str, after_s: int | None) -> str:
@@ -175,11 +215,6 @@ def _take(run_id: str, owner: str, after_s: int | None) -> str:
     if after_s is not None:
         files |= {"after": str(after_s), "watch": _watch(run_id)}
     full = f"|| {{ rm -rf {FOLDER}; echo 'lvsbench: no room' >&2; exit {_FULL}; }}"
-    # Where systemd is, what a login session leaves may be killed with it. Source: logind.conf(5), KillUserProcesses.
-    watched = (
-        f"if [ ! -d /run/systemd/system ] || ! systemd-run --quiet --collect sh {FOLDER}/watch 2>/dev/null; then"
-        f" setsid sh {FOLDER}/watch </dev/null >/dev/null 2>&1 9<&- & fi"
-    )
     lines = [
         ENVIRONMENT,
         LOCK,
@@ -187,11 +222,12 @@ def _take(run_id: str, owner: str, after_s: int | None) -> str:
         f"  read -r now _ </proc/uptime; read -r last <{FOLDER}/renewed; echo $(( ${{now%.*}} - last ))",
         f"  head -c 4096 {FOLDER}/owner; exit {_HELD}",
         "fi",
+        _END_WATCH,
         f"umask 077; rm -rf {FOLDER} && mkdir -p {FOLDER}/undo {full}",
         *(f"printf '%s\\n' {shlex.quote(text.rstrip())} >{FOLDER}/{name} {full}" for name, text in files.items()),
         f"read -r now _ </proc/uptime; echo ${{now%.*}} >{FOLDER}/renewed {full}",
         f"echo {shlex.quote(run_id)} >{FOLDER}/run {full}",
-        *([watched] if after_s is not None else []),
+        *([_START_WATCH] if after_s is not None else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -202,9 +238,7 @@ def _release(run_id: str) -> str:
 {ENVIRONMENT}
 {LOCK}
 if {_holder(run_id, "=")}; then
-  if {{ read -r pid <{FOLDER}/pid; }} 2>/dev/null && grep -qs {FOLDER}/watch "/proc/$pid/cmdline"; then
-    kill -TERM "-$pid"
-  fi
+  {_END_WATCH}
   rm -rf {FOLDER}
 fi
 """
@@ -311,7 +345,7 @@ def take(cluster: Cluster, shells: Mapping[str, Shell], run_id: str, journal: Pa
     taken: dict[str, Shell] = {}
 
     def attempt(name: str, must: bool) -> None:
-        result = shells[name].run(_take(run_id, owner, after_s))
+        result = shells[name].run(_take(run_id, owner, after_s), timeout_s=LOCK_S + WATCH_S + 10.0)
         if result.status == _HELD:
             raise _held_by_another(result)
         if result.status and not must:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,10 +30,12 @@ class Host:
         self.node = name
         self.run_folder = folder / name
         self.run_folder.mkdir()
+        self.first = folder / f"{name}-comm"
+        self.first.write_text("init\n")
         self._shell = LocalShell(name)
 
     def _here(self, command: str) -> str:
-        here = command.replace("/run/systemd", "/nowhere").replace("9</run", f"9<{self.run_folder}")
+        here = command.replace("/proc/1/comm", str(self.first)).replace("9</run", f"9<{self.run_folder}")
         return here.replace(hold.FOLDER, f"{self.run_folder}/lvsbench")
 
     def run(self, command: str, *, stdin: str = "", timeout_s: float = 20.0) -> Result:
@@ -71,13 +74,19 @@ def take(hosts: dict[str, Host], run_id: str, after_s: int | None = None) -> hol
     return plan.take(lab(), hosts, run_id, Path("/reports/journal.jsonl"), after_s)
 
 
+def watches(hosts: dict[str, Host]) -> int:
+    """Return how many dead man's switches are there."""
+    text = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    return sum(text.count(f"sh {host.run_folder}/lvsbench/watch\n") for host in hosts.values())
+
+
 def test_a_host_has_one_owner(hosts: dict[str, Host]) -> None:
     """A second run is refused with who has the host, since when and how to take it over, and disturbs nothing."""
     take(hosts, "one")
     with pytest.raises(HostHeld) as raised:
         take(hosts, "two")
     assert "run one of " in raised.value.answer
-    assert "last heard of 0 s ago" in raised.value.answer
+    assert re.search("last heard of [0-9] s ago", raised.value.answer)
     assert "/reports/journal.jsonl" in raised.value.answer
     assert "sh /run/lvsbench/back" in raised.value.advice
     assert {(host.run_folder / "lvsbench" / "run").read_text() for host in hosts.values()} == {"one\n"}
@@ -103,10 +112,11 @@ def test_a_login_that_may_not_write_where_nothing_is_written(hosts: dict[str, Ho
 
 def test_let_go_leaves_nothing(hosts: dict[str, Host]) -> None:
     """After a run nothing of it is on a host: no file, no process."""
-    take(hosts, "one", 60).release()
+    taken = take(hosts, "one", 60)
+    assert watches(hosts) == 4
+    taken.release()
     assert [host.kept() for host in hosts.values()] == [[]] * 4
-    text = subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(hosts["rs1"].run_folder) not in text
+    assert wait_until(lambda: watches(hosts) == 0)
 
 
 def test_another_run_lets_nothing_go(hosts: dict[str, Host]) -> None:
@@ -192,8 +202,66 @@ def test_dead_mans_switch(hosts: dict[str, Host], tmp_path: Path) -> None:
     assert wait_until(log.exists)
     assert time.monotonic() - began > 2
     assert wait_until(lambda: all("put itself back" in hold.look(host, "one").note for host in hosts.values()))
-    text = subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(hosts["rs1"].run_folder) not in text
+    assert wait_until(lambda: watches(hosts) == 0)
+
+
+def with_systemd(hosts: dict[str, Host], programs: Path, monkeypatch: pytest.MonkeyPatch, systemd_run: str) -> None:
+    """Have systemd as the first process of every host, and a program as its systemd-run."""
+    for host in hosts.values():
+        host.first.write_text("systemd\n")
+    programs.mkdir()
+    (programs / "systemd-run").write_text(f"#!/bin/sh\n{systemd_run}\n")
+    (programs / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+
+def test_the_switch_outlives_the_login(hosts: dict[str, Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where systemd is, the switch asks for a scope of its own, and then is like any other: it begins, it is ended."""
+    with_systemd(hosts, tmp_path / "bin", monkeypatch, f'echo "$1" >>{tmp_path}/asked; shift; exec "$@"')
+    taken = take(hosts, "one", 60)
+    assert (tmp_path / "asked").read_text() == "--scope\n" * 4
+    assert watches(hosts) == 4
+    taken.release()
+    assert wait_until(lambda: watches(hosts) == 0)
+
+
+@pytest.mark.parametrize(
+    ("systemd_run", "cause"),
+    [
+        ("echo 'Failed to connect to bus: Connection refused' >&2; exit 1", "Failed to connect to bus"),
+        ("exec /nowhere/systemd-run", "/nowhere/systemd-run"),
+        ("exit 0", "It said nothing."),
+    ],
+)
+def test_no_host_is_held_without_its_switch(
+    hosts: dict[str, Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd_run: str, cause: str
+) -> None:
+    """A switch that does not begin is an error that says why, and leaves no host held."""
+    with_systemd(hosts, tmp_path / "bin", monkeypatch, systemd_run)
+    with pytest.raises(NodeError, match="the dead man's switch does not begin") as raised:
+        take(hosts, "one", 60)
+    assert cause in raised.value.answer
+    assert [host.kept() for host in hosts.values()] == [[]] * 4
+
+
+def test_one_switch_a_host(hosts: dict[str, Host]) -> None:
+    """Who takes a host that was put back by hand ends the switch that still waits there."""
+    take(hosts, "one", 60)
+    for host in hosts.values():
+        host.run(hold.BACK)
+    take(hosts, "two", 60)
+    assert wait_until(lambda: watches(hosts) == 4)
+
+
+def test_a_switch_that_cannot_put_back_says_why(
+    hosts: dict[str, Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the undo said on its last attempt is there to be read, and that alone: /run is memory."""
+    with_systemd(hosts, tmp_path / "bin", monkeypatch, 'echo Running as a scope.; shift; exec "$@"')
+    take(hosts, "one", 1)
+    hosts["rs1"].change("one", 1, ":", "{ echo 'no such route' >&2; false; }")
+    said = hosts["rs1"].run_folder / "lvsbench" / "said"
+    assert wait_until(lambda: said.read_text().startswith("no such route\nlvsbench: not put back: "))
 
 
 def test_a_host_that_cannot_keep_an_undo(hosts: dict[str, Host], tmp_path: Path) -> None:
