@@ -18,7 +18,7 @@ from lvsbench.cluster import Cluster, Role
 from lvsbench.examine import exam
 from lvsbench.facts import addresses, ipvs, links, modules, routes, rules, session, sysctls
 from lvsbench.facts.routes import Route
-from lvsbench.plan import hold
+from lvsbench.plan import held
 from lvsbench.shell import Process, Result
 from tests import memory_exam
 from tests.memory_sh import Refused, Sh
@@ -125,8 +125,8 @@ class Node:
             if self.world.dead:
                 raise Killed
             self.scripts.append(command)
-            if (held := self._hold(command)) is not None:
-                return Result(self.node, command, held[0], held[1], "", 0.01)
+            if (answer := self._hold(command)) is not None:
+                return Result(self.node, command, answer[0], answer[1], "", 0.01)
             shell = Sh(self)
             status = shell.script(command)
             if self.world.dead:
@@ -134,19 +134,19 @@ class Node:
             return Result(self.node, command, status, shell.out, shell.err, 0.01)
 
     def _hold(self, command: str) -> tuple[int, str] | None:
-        """Do what a script of lvsbench.plan.hold does; else None. tests/plan/test_hold.py has a real sh."""
-        if found := re.search(rf"^echo (\S+) >{hold.FOLDER}/run ", command, re.MULTILINE):
+        """Do what a script of lvsbench.plan.held does; else None. tests/plan/test_hold.py has a real sh."""
+        if found := re.search(rf"^echo (\S+) >{held.FOLDER}/run ", command, re.MULTILINE):
             if self.held not in ("", found.group(1)) and not self.reverted:
                 return 78, f"0\n{self.held}"
             self.held, self.reverted, self.kept = found.group(1), False, {}
             return 0, ""
-        if f"\n  rm -rf {hold.FOLDER}\n" in command:
+        if f"\n  rm -rf {held.FOLDER}\n" in command:
             self.held, self.reverted, self.kept = "", False, {}
             return 0, ""
         if "else echo free; fi" in command:
             kept = "".join(f"{number:08}\n" for number, lines in self.kept.items() if lines)
             return 0, "free\n" if not self.held else f"{'reverted 1' if self.reverted else 'held'}\n{kept}"
-        if f"then {hold.BACK}; fi" in command:
+        if f"then {held.BACK}; fi" in command:
             self.back()
             return 0, ""
         return None

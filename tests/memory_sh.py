@@ -11,13 +11,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lvsbench.facts import ipvs
-from lvsbench.plan import hold
+from lvsbench.plan import held
 
 if TYPE_CHECKING:
     from tests.memory import Node
 
 
-RUN = f"{hold.FOLDER}/run"
+RUN = f"{held.FOLDER}/run"
 
 
 class Refused(Exception):
@@ -64,7 +64,7 @@ class Sh:
         return self.status
 
     def _holding(self, line: str) -> bool:
-        """Do what a line of lvsbench.plan.hold does; whether it was one. tests/plan/test_hold.py has a real sh."""
+        """Do what a line of lvsbench.plan.held does; whether it was one. tests/plan/test_hold.py has a real sh."""
         node = self.node
         if found := re.match(
             rf'if \{{ read -r held <{RUN}; \}} 2>/dev/null && \[ "\$held" = (\S+) \] && \[ ! -e', line
@@ -74,10 +74,10 @@ class Sh:
         elif found := re.match(rf'if \{{ read -r held <{RUN}; \}} 2>/dev/null && \[ "\$held" != (\S+) \]; then', line):
             if node.held not in ("", found.group(1)):
                 raise _Exit(76)
-            self.err += f"{hold.REVERTED}\n" if node.reverted else ""
-        elif found := re.fullmatch(rf"(?s)printf '%s\\n' (.*) >{hold.FOLDER}/undo/(\d+) \|\| .*", line):
+            self.err += f"{held.REVERTED}\n" if node.reverted else ""
+        elif found := re.fullmatch(rf"(?s)printf '%s\\n' (.*) >{held.FOLDER}/undo/(\d+) \|\| .*", line):
             node.kept[int(found.group(2))] = shlex.split(found.group(1))
-        elif found := re.match(rf"if \[ -e {hold.FOLDER}/undo/(\d+) \]; then : >", line):
+        elif found := re.match(rf"if \[ -e {held.FOLDER}/undo/(\d+) \]; then : >", line):
             if int(found.group(1)) in node.kept:
                 node.kept[int(found.group(1))] = []
         else:

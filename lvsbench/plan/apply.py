@@ -8,7 +8,7 @@ from functools import partial
 from lvsbench import facts
 from lvsbench.errors import NodeError
 from lvsbench.facts import State
-from lvsbench.plan import hold
+from lvsbench.plan import held
 from lvsbench.plan.change import run
 from lvsbench.plan.journal import Batch, Journal
 from lvsbench.plan.looks import commands, read
@@ -78,5 +78,5 @@ def _do(shell: Shell, batch: Batch, looks: bool, journal: Journal) -> State:
     """Make the changes of a batch, where the host is ours, and read the node."""
     what = batch.changes[0].what if len(batch.changes) == 1 else f"step {batch.step}"
     then = facts.Questions(commands(looks=looks))
-    first = hold.keep(journal.run_id, batch.number, batch.undo) if batch.node in journal.held else ()
+    first = held.keep(journal.run_id, batch.number, batch.undo) if batch.node in journal.held else ()
     return facts.parse(shell.node, then.texts(run(shell, f"{what} not applied", batch.do, then, first=first)))

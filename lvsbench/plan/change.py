@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from lvsbench.errors import CommandFailed
 from lvsbench.facts import ENVIRONMENT, Questions
-from lvsbench.plan.hold import LOCK, refused
+from lvsbench.plan.held import LOCK
+from lvsbench.plan.hold import refused
 from lvsbench.shell import Result, Shell
 
 BATCH_S = 60.0
@@ -66,7 +67,7 @@ def script(commands: Sequence[str], first: Sequence[str] = (), last: Sequence[st
 
     Args:
         commands: in order.
-        first: lines of :mod:`lvsbench.plan.hold` that go before them.
+        first: lines of :mod:`lvsbench.plan.held` that go before them.
         last: lines that go after them.
     """
     lines = [ENVIRONMENT, LOCK, *first]

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from lvsbench.cluster import Node
 from lvsbench.errors import NodeError
 from lvsbench.facts import Questions, State, parse
-from lvsbench.plan import hold
+from lvsbench.plan import held, hold
 from lvsbench.plan.change import run
 from lvsbench.plan.journal import Batch, Journal, Section
 from lvsbench.plan.looks import commands, has_looks, read
@@ -141,12 +141,12 @@ def _undo(journal: Journal, batch: Batch, reads: Mapping[str, str], shell: Shell
         the state of the node, where commands are given that read it; whether the node had put itself back before.
     """
     then = Questions(reads)
-    held = batch.node in journal.held
-    first = [hold.not_another(journal.run_id)] if held else []
-    last = [hold.taken_back(batch.number)] if held else []
+    keeps = batch.node in journal.held
+    first = [held.not_another(journal.run_id)] if keeps else []
+    last = [held.taken_back(batch.number)] if keeps else []
     result = run(shell, f"step {batch.step} not undone", batch.undo, then, first=first, last=last)
     state = parse(shell.node, then.texts(result)) if reads else None
-    return state, hold.REVERTED in result.stderr
+    return state, held.REVERTED in result.stderr
 
 
 def _looked(before: Mapping[str, State], node: str) -> bool:

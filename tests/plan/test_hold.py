@@ -15,7 +15,7 @@ import pytest
 
 from lvsbench import plan
 from lvsbench.errors import HostHeld, NodeError
-from lvsbench.plan import change, hold
+from lvsbench.plan import change, held, hold
 from lvsbench.shell import LocalShell, Process, Result
 from tests.lab.conftest import wait_until
 from tests.plan.setups import lab
@@ -36,7 +36,7 @@ class Host:
 
     def _here(self, command: str) -> str:
         here = command.replace("/proc/1/comm", str(self.first)).replace("9</run", f"9<{self.run_folder}")
-        return here.replace(hold.FOLDER, f"{self.run_folder}/lvsbench")
+        return here.replace(held.FOLDER, f"{self.run_folder}/lvsbench")
 
     def run(self, command: str, *, stdin: str = "", timeout_s: float = 20.0) -> Result:
         """Run a command here."""
@@ -56,7 +56,7 @@ class Host:
 
     def change(self, run_id: str, number: int, do: str, undo: str) -> Result:
         """Make a change as plan.apply does."""
-        return change.run(self, "not done", [do], first=hold.keep(run_id, number, [undo]))
+        return change.run(self, "not done", [do], first=held.keep(run_id, number, [undo]))
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_an_undo_does_not_disturb_another_run(hosts: dict[str, Host], tmp_path: 
     """An undo of one run is refused where another has the host, and goes on where nobody has, as after a reboot."""
     mark = tmp_path / "mark"
     take(hosts, "two")
-    undo = {"first": [hold.not_another("one")], "last": [hold.taken_back(3)]}
+    undo = {"first": [held.not_another("one")], "last": [held.taken_back(3)]}
     with pytest.raises(HostHeld):
         change.run(hosts["rs1"], "not undone", [f"touch {mark}"], **undo)  # type: ignore[arg-type]
     assert not mark.exists()
@@ -160,10 +160,10 @@ def test_a_host_puts_itself_back(hosts: dict[str, Host], tmp_path: Path) -> None
     # A batch that the node did not get to the end of keeping has not begun.
     (host.run_folder / "lvsbench" / "undo" / "00000012").write_text(f"echo 12 >>{log}\n")
     # One that the controller took back itself.
-    change.run(host, "not undone", [":"], first=[hold.not_another("one")], last=[hold.taken_back(10)])
+    change.run(host, "not undone", [":"], first=[held.not_another("one")], last=[held.taken_back(10)])
     assert hold.look(host, "one").kept == {9, 11, 12}
     for _ in range(2):
-        assert host.run(hold.BACK).status == 0
+        assert host.run(held.BACK).status == 0
     assert log.read_text() == "11\n9\n"
     assert "put itself back" in hold.look(host, "one").note
     with pytest.raises(HostHeld):
@@ -179,7 +179,7 @@ def test_a_failed_undo_stops_and_is_kept(hosts: dict[str, Host], tmp_path: Path)
     take(hosts, "one")
     host.change("one", 1, ":", f"echo 1 >>{log}")
     host.change("one", 2, ":", f"[ -e {mended} ]")
-    done = host.run(hold.BACK)
+    done = host.run(held.BACK)
     assert done.status == 1
     assert "not put back" in done.stderr
     assert not log.exists()
@@ -248,7 +248,7 @@ def test_one_switch_a_host(hosts: dict[str, Host]) -> None:
     """Who takes a host that was put back by hand ends the switch that still waits there."""
     take(hosts, "one", 60)
     for host in hosts.values():
-        host.run(hold.BACK)
+        host.run(held.BACK)
     take(hosts, "two", 60)
     assert wait_until(lambda: watches(hosts) == 4)
 
