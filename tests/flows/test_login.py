@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import select
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lvsbench.lab.config import new_key
+from tests import ssh_agent
 from tests.flows import metal
 from tests.flows.conftest import ENTER, Lvsbench, Observer
 
@@ -436,19 +436,14 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def agent(visitor: Visitor) -> Iterator[None]:
-    """An agent with four keys that nobody knows."""
-    address = visitor.folder / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", address], stdout=subprocess.DEVNULL)
-    for number in range(5):
-        key = new_key(str(number))
-        file = visitor.file(str(number), key.private)
-        visitor.file(f"{number}.pub", key.public)
-        environment = {**os.environ, "SSH_AUTH_SOCK": str(address)}
-        subprocess.run(["ssh-add", "-q", file], env=environment, check=True, timeout=30)
-    visitor.file("proxy", PROXY)
-    yield
-    process.terminate()
-    process.wait(10)
+    """An agent with five keys that nobody knows."""
+    with ssh_agent.listening(visitor.folder / "agent") as address:
+        for number in range(5):
+            key = new_key(str(number))
+            ssh_agent.add(address, Path(visitor.file(str(number), key.private)))
+            visitor.file(f"{number}.pub", key.public)
+        visitor.file("proxy", PROXY)
+        yield
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lvsbench.shell import keys
 from lvsbench.shell.keys import Candidate, Unusable, agent_keys, candidates, from_file
+from tests import ssh_agent
 
 
 def make(file: Path, *words: str, passphrase: str = "") -> Path:
@@ -141,24 +142,15 @@ def test_wrong_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> object:
+def agent(tmp_path: Path) -> Iterator[str]:
     """An agent that holds three keys, of which the file of the second is locked and that of the third is gone."""
-    address = str(tmp_path / "agent")
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", address], stdout=subprocess.DEVNULL)
-    environment = {**os.environ, "SSH_AUTH_SOCK": address}
-    for _ in range(100):
-        if Path(address).exists():
-            break
-        subprocess.run(["sleep", "0.05"], check=True)
-    for name in ("one", "two", "three"):
-        subprocess.run(["ssh-add", "-q", make(tmp_path / name, "-C", name)], env=environment, check=True, timeout=30)
-    subprocess.run(
-        ["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", tmp_path / "two"], check=True, timeout=30
-    )
-    (tmp_path / "three").unlink()
-    yield address
-    process.terminate()
-    process.wait(10)
+    with ssh_agent.listening(tmp_path / "agent") as address:
+        for name in ("one", "two", "three"):
+            ssh_agent.add(address, make(tmp_path / name, "-C", name))
+        change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", tmp_path / "two"]
+        subprocess.run(change, check=True, timeout=30)
+        (tmp_path / "three").unlink()
+        yield str(address)
 
 
 def names(found: tuple[Candidate, ...]) -> list[str]:
