@@ -42,7 +42,14 @@ ROOMS = {
 }
 # A library that is heavy, or poisonous to another, lives in one room.
 FENCES = {
-    "paramiko": ("shell/ssh.py", "shell/login.py", "shell/keys.py", "shell/ssh_config.py"),
+    "paramiko": (
+        "shell/ssh.py",
+        "shell/login.py",
+        "shell/stream.py",
+        "shell/keys.py",
+        "shell/ssh_config.py",
+        "shell/ssh_text.py",
+    ),
     "scapy": ("probes/",),
     "locust": ("load/",),
     "gevent": ("load/",),

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import re
+import subprocess
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +20,13 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from lvsbench.shell.seam import CONNECT_S
+
 AUTHORITY = "@cert-authority"
 REVOKED = "@revoked"
 _HASHED = "|1|"
+_KRL = b"SSHKRL\n\0"
+"""Source: OpenSSH, PROTOCOL.krl: how a key revocation list begins."""
 _BLANK = re.compile(r"[ \t]+")
 _ADDING = threading.Lock()
 
@@ -106,6 +111,10 @@ class KnownHosts:
             return Verdict(Standing.CHANGED, tuple(others))
         return Verdict(Standing.UNKNOWN, (), tuple(line for line in covering if line.marker == AUTHORITY))
 
+    def __add__(self, other: KnownHosts) -> KnownHosts:
+        """Return these lines, and then those."""
+        return KnownHosts(self.lines + other.lines, self.bad + other.bad)
+
     def _plain(self, name: str) -> list[Line]:
         return [line for line in self.lines if not line.marker and covers(line.names, name)]
 
@@ -116,22 +125,28 @@ def read(files: Iterable[Path]) -> KnownHosts:
     Raises:
         OSError: one is a folder, or may not be read.
     """
-    lines: list[Line] = []
-    bad: list[str] = []
+    found = KnownHosts((), ())
     for file in files:
         try:
-            content = file.read_bytes()
+            found += parse(str(file), file.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             continue
-        # Every byte is a character of Latin-1, so that one line in it is not the end of all others.
-        for number, text in enumerate(content.decode("latin-1").split("\n"), 1):
-            place = f"{file}:{number}"
-            try:
-                line = _line(place, text.strip(" \t\r"))
-            except ValueError as error:
-                bad.append(f"{place}: {error}")
-            else:
-                lines += [line] if line is not None else []
+    return found
+
+
+def parse(name: str, content: bytes) -> KnownHosts:
+    """Read what stands in a known_hosts file, or comes from a KnownHostsCommand."""
+    lines: list[Line] = []
+    bad: list[str] = []
+    # Every byte is a character of Latin-1, so that one line in it is not the end of all others.
+    for number, text in enumerate(content.decode("latin-1").split("\n"), 1):
+        place = f"{name}:{number}"
+        try:
+            line = _line(place, text.strip(" \t\r"))
+        except ValueError as error:
+            bad.append(f"{place}: {error}")
+        else:
+            lines += [line] if line is not None else []
     return KnownHosts(tuple(lines), tuple(bad))
 
 
@@ -144,14 +159,55 @@ def _line(place: str, text: str) -> Line | None:
         raise ValueError(f"unknown marker {marker}")
     if len(fields) < 3:
         raise ValueError("not NAMES TYPE KEY")
+    return Line(place, marker, fields[0], _key(*fields[1:3]))
+
+
+def _key(kind: str, text: str) -> HostKey:
     try:
-        blob = base64.b64decode(fields[2], validate=True)
+        blob = base64.b64decode(text, validate=True)
     except ValueError:
         raise ValueError("the key is not base64") from None
     length = int.from_bytes(blob[:4], "big")
-    if len(blob) < 4 or blob[4 : 4 + length] != fields[1].encode("latin-1"):
-        raise ValueError(f"the key is no {fields[1]}")
-    return Line(place, marker, fields[0], HostKey(fields[1], blob))
+    if len(blob) < 4 or blob[4 : 4 + length] != kind.encode("latin-1"):
+        raise ValueError(f"the key is no {kind}")
+    return HostKey(kind, blob)
+
+
+def revoked(file: Path, key: HostKey) -> str:
+    """Return why a file of RevokedHostKeys forbids a key; nothing where it does not.
+
+    What cannot be read forbids every key, as in ssh. Source: ssh_config(5), RevokedHostKeys; OpenSSH, authfile.c,
+    sshkey_check_revoked and sshkey_in_file: a key revocation list, or a key on each line.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    if content.startswith(_KRL):
+        return _in_list(file, key)
+    for number, text in enumerate(content.decode("latin-1").split("\n"), 1):
+        fields = text.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        try:
+            found = _key(fields[0], fields[1] if fields[1:] else "")
+        except ValueError as error:
+            return f"{file}:{number}: {error}"
+        if found.blob == key.blob:
+            return f"{file}:{number}: {found.type} {found.fingerprint}"
+    return ""
+
+
+def _in_list(file: Path, key: HostKey) -> str:
+    """Ask ssh-keygen: it ends with 0 only for a list that it read, and a key that is not in it."""
+    command = ["ssh-keygen", "-Q", "-f", str(file), "/dev/stdin"]
+    text = f"{key.type} {base64.b64encode(key.blob).decode()}\n"
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, errors="replace", timeout=CONNECT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{file} is a key revocation list, and ssh-keygen does not read it: {error}"
+    said = "\n".join(f"{done.stdout}{done.stderr}".split("\n")[:3]).strip()
+    return f"{file}, read by ssh-keygen -Q: {said}" if done.returncode else ""
 
 
 def covers(names: str, host: str) -> bool:

@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 DEFAULTS = tuple(Path("~/.ssh") / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
 """The files that are tried where no key is named. Source: ssh(1), -i, without the types that paramiko has not."""
 
+CERTIFICATE = "-cert-v01@openssh.com"
+"""What the type of a certificate ends with."""
+_USER = 1
+"""The kind of certificate that a user has. Source: OpenSSH, PROTOCOL.certkeys, SSH_CERT_TYPE_USER."""
+
 _OPENSSH = b"openssh-key-v1\0"
 _opened: dict[tuple[Path, int, int], paramiko.PKey | Unusable] = {}
 """What files came to in this process: many hosts share a key, and nobody is asked for its passphrase twice. A file that
@@ -36,7 +42,7 @@ _asking = threading.Lock()
 class Unusable(Exception):
     """A key file cannot be used: what it is, and what to do."""
 
-    def __init__(self, path: Path, what: str, advice: str, command: str = "") -> None:
+    def __init__(self, path: Path | str, what: str, advice: str, command: str = "") -> None:
         super().__init__(f"{path} {what}")
         self.path = path
         self.what = what
@@ -45,10 +51,25 @@ class Unusable(Exception):
 
 
 class Candidate(NamedTuple):
-    """A key to offer, and what it is called when it was refused."""
+    """A key to offer, as a certificate perhaps, and what it is called when it was refused."""
 
     name: str
     key: paramiko.PKey
+
+    @property
+    def type(self) -> str:
+        """The type of the key itself."""
+        return str(self.key.get_name()).removesuffix(CERTIFICATE)
+
+    @property
+    def suffix(self) -> str:
+        """What follows the type where it is offered as a certificate."""
+        return CERTIFICATE if self.key.public_blob is not None else ""
+
+    @property
+    def offered(self) -> bytes:
+        """What is shown to a server: the certificate, or the public key."""
+        return self.key.asbytes() if self.key.public_blob is None else self.key.public_blob.key_blob
 
 
 def agent_keys(address: str | None) -> tuple[Candidate, ...]:
@@ -69,14 +90,25 @@ def agent_keys(address: str | None) -> tuple[Candidate, ...]:
     if not address:
         return ()
     try:
-        keys: Sequence[paramiko.PKey] = Agent(address).get_keys()
+        keys = Agent(address).get_keys()
     except Exception:  # noqa: BLE001  # not an agent: whatever its answer makes of paramiko's parser
         return ()
+    for key in keys:
+        if key.get_name().endswith(CERTIFICATE):
+            # paramiko shows and asks for the key of a certificate, which the agent may not hold without it.
+            key.public_blob = paramiko.pkey.PublicBlob(key.get_name(), key.blob)  # type: ignore[assignment]
+            key.inner_key = None  # type: ignore[attr-defined]
     return tuple(Candidate(f"the agent's key {getattr(key, 'comment', '')}".rstrip(), key) for key in keys)
 
 
 def candidates(
-    named: Sequence[Path], agent: Sequence[Candidate], *, only_named: bool, must: bool
+    named: Sequence[Path],
+    agent: Sequence[Candidate],
+    *,
+    only_named: bool,
+    must: bool,
+    ask: bool = True,
+    certificates: Sequence[Path] = (),
 ) -> tuple[tuple[Candidate, ...], tuple[Unusable, ...]]:
     """Return the keys to offer, in order, and why others cannot be: a server counts each that it refuses.
 
@@ -85,43 +117,105 @@ def candidates(
         agent: what the agent holds.
         only_named: leave out the agent's other keys (IdentitiesOnly).
         must: the named ones have to be usable.
+        ask: ask for the passphrase of a named one, where there is a terminal to ask on.
+        certificates: those of CertificateFile, of keys among these and the agent's. Without any, a key has the one in
+            the file beside its own. A certificate comes before its key, which is offered too.
 
     Raises:
         Unusable: a named one is not, and must be.
     """
     found: list[Candidate] = []
     unusable: list[Unusable] = []
+
+    def add(path: Path, *, ask: bool) -> None:
+        key = _held(path, agent) or Candidate(f"the key {path}", from_file(path, ask=ask))
+        beside = path.with_name(f"{path.name.removesuffix('.pub')}-cert.pub")
+        if not certificates and beside.is_file():
+            try:
+                found.append(_certified(beside, [key]))
+            except Unusable as error:
+                unusable.append(error)
+        found.append(key)
+
     for path in named:
         try:
-            found.append(_held(path, agent) or Candidate(f"the key {path}", from_file(path, ask=True)))
+            add(path, ask=ask)
         except Unusable as error:
             if must:
                 raise
             unusable.append(error)
-    if not only_named:
-        found += agent
     if not named:
         for default in DEFAULTS:
             path = default.expanduser()
             try:
                 if path.exists():
-                    found.append(_held(path, agent) or Candidate(f"the key {path}", from_file(path)))
+                    add(path, ask=False)
             except Unusable as error:
                 unusable.append(error)
-    seen: set[bytes] = set()
-    once = [each for each in found if not (each.key.asbytes() in seen or seen.add(each.key.asbytes()))]  # type: ignore[func-returns-value]
-    return tuple(once), tuple(unusable)
+    others = [] if only_named else [each for each in agent if each not in found]
+    # The agent's come before those of ~/.ssh, which nobody named.
+    found = [*found, *others] if named else [*others, *found]
+    first: list[Candidate] = []
+    for path in certificates:
+        try:
+            first.append(_certified(path, [*found, *agent]))
+        except Unusable as error:
+            unusable.append(error)
+    once: dict[bytes, Candidate] = {}
+    for each in (*first, *found):
+        once.setdefault(each.offered, each)
+    return tuple(once.values()), tuple(unusable)
+
+
+def _certified(path: Path, keys: Sequence[Candidate]) -> Candidate:
+    """Return the one of some keys that a certificate is for, to be offered with it.
+
+    Source: OpenSSH, PROTOCOL.certkeys: the type, a nonce, what the key consists of, a serial, the kind.
+    """
+    import paramiko
+
+    check = f"ssh-keygen -L -f {path}"
+    try:
+        blob = paramiko.pkey.PublicBlob.from_file(str(path))
+        message = paramiko.Message(blob.key_blob)
+        kind = message.get_text()
+        message.get_string()
+        rest = message.get_remainder()
+    except Exception as error:
+        raise Unusable(path, "is no certificate", f"mv {path} {path}.bad", check) from error
+    for each in keys:
+        # The key itself, without its type.
+        own = paramiko.Message(each.key.asbytes())
+        of, parts = own.get_text(), own.get_remainder()
+        if of + CERTIFICATE == kind and rest.startswith(parts):
+            if int.from_bytes(rest[len(parts) + 8 : len(parts) + 12], "big") != _USER:
+                raise Unusable(path, "is a certificate of a host, and no user's", f"mv {path} {path}.host", check)
+            return Candidate(f"the certificate {path}", _copy(each.key, blob))
+    raise Unusable(path, "has no private key here", "Name its key by IdentityFile, or: ssh-add KEY", check)
+
+
+def _copy(key: paramiko.PKey, certificate: paramiko.pkey.PublicBlob) -> paramiko.PKey:
+    """Return a key that is offered with a certificate, and leave that one as it is."""
+    import paramiko.agent
+
+    if isinstance(key, paramiko.agent.AgentKey):
+        copied: paramiko.PKey = paramiko.agent.AgentKey(key.agent, key.blob, key.comment)
+    else:
+        copied = copy(key)
+    copied.public_blob = certificate
+    return copied
 
 
 def _held(path: Path, agent: Sequence[Candidate]) -> Candidate | None:
     """Return the agent's key that a file is of, so that nobody is asked for a passphrase."""
     blobs = set(_public(path))
-    return next((each for each in agent if each.key.asbytes() in blobs), None)
+    held = [each for each in agent if each.key.asbytes() in blobs]
+    return next((each for each in sorted(held, key=lambda each: each.suffix)), None)
 
 
 def _public(path: Path) -> Iterator[bytes]:
-    """Yield the public keys that a file, or the one beside it, shows without a passphrase."""
-    for file in (path, path.with_name(path.name + ".pub")):
+    """Yield the public keys that a file, and those beside it, show without a passphrase."""
+    for file in (path, *(path.with_name(path.name + end) for end in (".pub", "-cert.pub"))):
         try:
             blob = _blob(file.read_bytes())
         except OSError:
@@ -265,11 +359,4 @@ def _load(path: Path, content: bytes, passphrase: bytes | None) -> paramiko.PKey
     text = loaded.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    key = kind.from_private_key(io.StringIO(text.decode()))
-    certificate = path.with_name(path.name + "-cert.pub")
-    if certificate.is_file():
-        try:
-            key.load_certificate(str(certificate))
-        except Exception as error:
-            raise Unusable(certificate, "is no certificate", f"mv {certificate} {certificate}.bad", check) from error
-    return key
+    return kind.from_private_key(io.StringIO(text.decode()))

@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 from lvsbench.cluster import Cluster, Node
 from lvsbench.errors import LvsbenchError, NodeError, Unreachable
-from lvsbench.shell import login
+from lvsbench.shell import hops
 from lvsbench.shell.local import LocalShell
 from lvsbench.shell.seam import COMMAND_S, Process, Result, Shell
 from lvsbench.shell.ssh import SSHShell
@@ -147,7 +147,7 @@ def _way_in(node: Node) -> Callable[[], Shell]:
             "the topology does not say how to reach it",
             advice="It is a cluster for the embedded lab: lvsbench lab up",
         )
-    return partial(SSHShell, node.name, node.ssh, login.way(node.name, node.ssh))
+    return partial(SSHShell, node.name, node.ssh, hops.way(node.name, node.ssh))
 
 
 def connect(cluster: Cluster, log: Callable[[Result], None] | None = None) -> Shells:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lvsbench.cluster import SSH
 from lvsbench.errors import NodeLost
-from lvsbench.shell import login, welcome
+from lvsbench.shell import hops, login, stream, welcome
 from lvsbench.shell.seam import COMMAND_S, CONNECT_S, OUTPUT_LIMIT, Process, Result, Streamed, decode, late
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ fi 2>/dev/null
 class SSHShell:
     """Commands on a node over SSH. One connection carries them all; each has a channel of its own."""
 
-    def __init__(self, node: str, ssh: SSH, way: Sequence[login.Hop] | None = None) -> None:
+    def __init__(self, node: str, ssh: SSH, way: Sequence[hops.Hop] | None = None) -> None:
         self._node = node
         self._ssh = ssh
-        way = login.way(node, ssh) if way is None else way
+        way = hops.way(node, ssh) if way is None else way
         self._user = way[-1].user
         self._connections = login.enter(node, way)
         try:
@@ -139,7 +139,7 @@ class SSHShell:
             yield
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise NodeLost(
-                self._node, "the SSH connection broke", command=command, answer=login.named(error)
+                self._node, "the SSH connection broke", command=command, answer=stream.named(error)
             ) from error
 
 
@@ -204,7 +204,7 @@ class _SSHProcess(Streamed):
             self._channel.sendall(text.encode())
         except OSError as error:
             raise NodeLost(
-                self._node, "the command has ended", command=self._command, answer=login.named(error)
+                self._node, "the command has ended", command=self._command, answer=stream.named(error)
             ) from error
 
     def finish(self) -> None:

@@ -76,6 +76,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 HostKey /etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile /srv/visitors
+TrustedUserCAKeys /root/visit/authorities
 """
 MATCHES = """\
 UsePAM no
@@ -162,6 +163,7 @@ class Visitor:
         self.known_hosts = self._rs1["ssh"]["known_hosts"]
         observer.ask(ACCOUNTS, ["rs1"])
         lines = observer.ask(KEYS, ["rs1"])["rs1"].splitlines()
+        observer.ask(f"echo '{self._certified()}' >/root/visit/authorities", ["rs1"])
         observer.ask(SERVERS, ["rs1"])
         self.authority, self.ecdsa, self.ed25519 = (" ".join(line.split()[:2]) for line in lines[-3:])
         (folder / "home" / ".ssh").mkdir(parents=True)
@@ -172,6 +174,16 @@ class Visitor:
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    def _certified(self) -> str:
+        """Make a key that only a certificate lets in, its certificate, and return the authority's key."""
+        for name in ("users", "certified"):
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name]
+            subprocess.run(make, check=True, timeout=30)
+        sign = ["ssh-keygen", "-q", "-s", "users", "-I", "visitor", "-n", "plain", "certified.pub"]
+        subprocess.run(sign, cwd=self.folder, check=True, timeout=30)
+        (self.folder / "certified-cert.pub").rename(self.folder / "certificate")
+        return (self.folder / "users.pub").read_text().strip()
 
     def ask(self, **task: Any) -> Any:
         """Return the answer to a task."""
@@ -247,7 +259,8 @@ def configured(text: str, **words: Any) -> Words:
         known = visitor.file(
             "known", f"{NAME} {visitor.ed25519}\n{ADDRESS} {visitor.ed25519}\nalias {visitor.ed25519}\n"
         )
-        filled = text.replace("KEY", visitor.key).replace("KNOWN", known).replace("FOLDER", str(visitor.folder))
+        words = {"KEY": visitor.key, "KNOWN": known, "FOLDER": str(visitor.folder)}
+        filled = re.sub(r"\b(?:KEY|KNOWN|FOLDER)\b", lambda found: words[found[0]], text)
         file = visitor.file(f"config{abs(hash(filled))}", filled)
         said = dict.fromkeys(("port", "user", "key", "known_hosts"))
         return {**said, "config": file, **words}
@@ -272,6 +285,12 @@ Host *
   IdentitiesOnly yes
   UserKnownHostsFile KNOWN
   GlobalKnownHostsFile /dev/null
+"""
+CERTIFIED = "IdentityFile FOLDER/certified"
+HANDING = """
+import socket, sys
+there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+socket.send_fds(socket.socket(fileno=1), [b"x"], [there.fileno()])
 """
 PROXY = """
 import os, socket, sys, threading
@@ -430,6 +449,43 @@ ROWS = {
     "a Match beyond paramiko": Row(
         configured(f"Match tagged x\n User y\n{HOSTS}", host="rs1"), WRONG, (":1: Match tagged", "config: /dev/null")
     ),
+    "a certificate": Row(
+        configured(HOSTS.replace("IdentityFile KEY", f"{CERTIFIED}\n  CertificateFile FOLDER/certificate"), host="rs1"),
+        "plain",
+    ),
+    "a key without its certificate": Row(
+        configured(HOSTS.replace("IdentityFile KEY", CERTIFIED), host="rs1"),
+        REFUSED,
+        ("tried the key ", "/certified\n"),
+    ),
+    "a key that is left out": Row(
+        configured(f"PubkeyAuthentication no\nGSSAPIAuthentication yes\n{HOSTS}", host="rs1"),
+        REFUSED,
+        ("there is no key to offer", ":1: PubkeyAuthentication no", "not followed: ", ":2: GSSAPIAuthentication yes"),
+    ),
+    "RevokedHostKeys": Row(
+        lambda v: configured(f"RevokedHostKeys {v.file('revoked', v.ed25519)}\n{HOSTS}", host="rs1")(v),
+        UNTRUSTED,
+        ("refused by RevokedHostKeys", "revoked:1: ssh-ed25519 SHA256:", ":1: RevokedHostKeys "),
+    ),
+    "KnownHostsCommand": Row(
+        configured(f"KnownHostsCommand /bin/grep -F %K KNOWN\nUserKnownHostsFile none\n{HOSTS}", host="rs1"), "plain"
+    ),
+    "a proxy that hands over": Row(
+        configured(f"ProxyUseFdpass yes\nProxyCommand {sys.executable} FOLDER/handing %h %p\n{HOSTS}", host="rs1"),
+        "plain",
+    ),
+    "algorithms of one's own": Row(
+        configured(f"KexAlgorithms curve25519-sha256\nCiphers -*cbc\nMACs *-etm@*\n{HOSTS}", host="rs1"), "plain"
+    ),
+    "algorithms that are none of ours": Row(
+        configured(f"Ciphers chacha20-poly1305@openssh.com\n{HOSTS}", host="rs1"),
+        UNREACHED,
+        ("has no algorithm that the ssh configuration allows", ":1: Ciphers chacha20", "aes256-ctr"),
+    ),
+    "RefuseConnection": Row(
+        configured(f"RefuseConnection not today\n{HOSTS}", host="rs1"), UNREACHED, (":1: RefuseConnection not today",)
+    ),
     "a bad line": Row(configured(f"Port 70000\n{HOSTS}", host="rs1"), WRONG, (":1: not an ssh configuration",)),
 }
 
@@ -443,6 +499,7 @@ def agent(visitor: Visitor) -> Iterator[None]:
             ssh_agent.add(address, Path(visitor.file(str(number), key.private)))
             visitor.file(f"{number}.pub", key.public)
         visitor.file("proxy", PROXY)
+        visitor.file("handing", HANDING)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvsbench.lab.config import new_key
-from lvsbench.shell.hostkeys import HostKey, HostName, Standing, add, covers, read
+from lvsbench.shell.hostkeys import HostKey, HostName, Standing, add, covers, read, revoked
 
 OURS, OTHER, AUTHORITY = (new_key(name).public.rsplit(" ", 1)[0] for name in ("ours", "other", "authority"))
 HOST = HostName("lb1.example.com")
@@ -124,6 +125,45 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert read([tmp_path / "absent", tmp_path / "absent" / "below"]).lines == ()
     with pytest.raises(IsADirectoryError):
         read([tmp_path])
+
+
+def krl(folder: Path, public: str) -> Path:
+    """Make a key revocation list by ssh-keygen."""
+    (folder / "key.pub").write_text(public)
+    command = ["ssh-keygen", "-q", "-k", "-f", folder / "krl", folder / "key.pub"]
+    subprocess.run(command, check=True, timeout=30)
+    return folder / "krl"
+
+
+def plain(folder: Path, text: str) -> Path:
+    """Write a list of revoked keys."""
+    (folder / "revoked").write_text(text)
+    return folder / "revoked"
+
+
+REVOKED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a list with it": (
+        lambda folder: plain(folder, f"# old\n\n {OTHER}\n{OURS} of lb1\n"),
+        "revoked:4: ssh-ed25519 SHA",
+    ),
+    "a list without it": (lambda folder: plain(folder, f"{OTHER}\n"), ""),
+    "an empty list": (lambda folder: plain(folder, ""), ""),
+    "a list with a bad line": (lambda folder: plain(folder, f"{OTHER}\nssh-ed25519\n"), "revoked:2: the key is no"),
+    "a KRL with it": (lambda folder: krl(folder, OURS), "REVOKED"),
+    "a KRL without it": (lambda folder: krl(folder, OTHER), ""),
+    "a KRL that is none": (lambda folder: plain(folder, "SSHKRL\n\0garbage"), "Invalid KRL"),
+    "absent": (lambda folder: folder / "absent", "absent cannot be read: No such file"),
+    "a folder": (lambda folder: folder, "cannot be read: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("case", REVOKED)
+def test_revoked(tmp_path: Path, case: str) -> None:
+    """A key is forbidden where it is in the list, and where the list cannot be read; as in ssh."""
+    make, why = REVOKED[case]
+    said = revoked(make(tmp_path), key(OURS))
+    assert why in said
+    assert bool(said) is bool(why)
 
 
 @given(st.binary(max_size=200), st.text(max_size=20))

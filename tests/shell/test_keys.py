@@ -84,12 +84,6 @@ def x25519(folder: Path) -> Path:
     return folder / "key"
 
 
-def bad_certificate(folder: Path) -> Path:
-    """Make a key with something beside it that is no certificate."""
-    (folder / "key-cert.pub").write_text("ssh-ed25519-cert-v01@openssh.com ????\n")
-    return make(folder / "key")
-
-
 UNUSABLE = {
     "absent": (lambda folder: folder / "key", "is not there", "ssh-keygen -t ed25519"),
     "below a file": (lambda folder: garbage(folder) / "key", "is not there", "key:"),
@@ -109,7 +103,6 @@ UNUSABLE = {
         "ssh-keygen -t ed25519",
     ),
     "X25519": (x25519, "of a kind that is not supported", "ssh-keygen -t ed25519"),
-    "bad certificate": (bad_certificate, "-cert.pub is no certificate", "mv "),
     "locked": (
         lambda folder: make(folder / "key", passphrase="a secret"),
         "is protected by a passphrase, and no agent holds it",
@@ -178,6 +171,67 @@ def test_keys_of_the_home_folder(tmp_path: Path, agent: str) -> None:
     assert [str(each) for each in unusable] == [
         f"{tmp_path}/.ssh/id_ecdsa is protected by a passphrase, and no agent holds it"
     ]
+
+
+def signed(folder: Path, name: str, *words: str) -> Path:
+    """Make a key, and a certificate for it in a file of its own."""
+    if not (folder / "authority").exists():
+        make(folder / "authority")
+    file = make(folder / name, "-C", name, *words)
+    command = ["ssh-keygen", "-q", "-s", folder / "authority", "-I", name, file.with_suffix(".pub")]
+    subprocess.run(command, check=True, timeout=30)
+    return folder / f"{name}-cert.pub"
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_certificates(tmp_path: Path, kind: str) -> None:
+    """A key is offered with the certificate beside it, and then by itself; with those that are named, and no other."""
+    beside = signed(tmp_path, "key", "-t", kind)
+    names_of = [f"the certificate {beside}", f"the key {tmp_path}/key"]
+    found, _ = candidates([tmp_path / "key"], (), only_named=True, must=True)
+    assert [each.name for each in found] == names_of
+    assert [each.suffix for each in found] == ["-cert-v01@openssh.com", ""]
+    elsewhere = beside.rename(tmp_path / "elsewhere")
+    found, _ = candidates([tmp_path / "key"], (), only_named=True, must=True, certificates=[elsewhere])
+    assert [each.name for each in found] == [f"the certificate {elsewhere}", names_of[1]]
+    found, unusable = candidates([], (), only_named=True, must=True, certificates=[elsewhere])
+    assert found == ()
+    assert [str(each) for each in unusable] == [f"{elsewhere} has no private key here"]
+
+
+def test_certificates_that_are_none(tmp_path: Path) -> None:
+    """What is no user's certificate is named, and the key is offered without it."""
+    host = signed(tmp_path, "host", "-t", "ed25519")
+    command = ["ssh-keygen", "-q", "-h", "-s", tmp_path / "authority", "-I", "x", tmp_path / "host.pub"]
+    subprocess.run(command, check=True, timeout=30)
+    make(tmp_path / "bad")
+    (tmp_path / "bad-cert.pub").write_text("ssh-ed25519-cert-v01@openssh.com ????\n")
+    found, unusable = candidates([tmp_path / "host", tmp_path / "bad"], (), only_named=True, must=True)
+    assert names(found) == ["host", "bad"]
+    assert [str(each) for each in unusable] == [
+        f"{host} is a certificate of a host, and no user's",
+        f"{tmp_path}/bad-cert.pub is no certificate",
+    ]
+
+
+def test_certificates_of_the_agents_keys(tmp_path: Path) -> None:
+    """A certificate that is named is of the agent's key too; one that the agent holds is offered as itself."""
+    certificate = signed(tmp_path, "one", "-t", "rsa")
+    elsewhere = certificate.rename(tmp_path / "elsewhere")
+    with ssh_agent.listening(tmp_path / "agent") as address:
+        ssh_agent.add(address, tmp_path / "one")
+        held = agent_keys(str(address))
+        found, _ = candidates([], held, only_named=True, must=True, certificates=[elsewhere])
+        assert names(found) == ["elsewhere"]
+        assert found[0].key.sign_ssh_data(b"x", "rsa-sha2-256")
+        assert held[0].suffix == ""
+    elsewhere.rename(certificate)
+    with ssh_agent.listening(tmp_path / "other") as address:
+        ssh_agent.add(address, tmp_path / "one")
+        plain, held_certificate = agent_keys(str(address))
+        assert (plain.suffix, held_certificate.suffix) == ("", "-cert-v01@openssh.com")
+        assert (plain.type, held_certificate.type) == ("ssh-rsa", "ssh-rsa")
+        assert held_certificate.offered.startswith(b"\0\0\0\x1cssh-rsa-cert-v01@openssh.com")
 
 
 def test_no_agent(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
+import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvsbench.errors import UsageError
-from lvsbench.shell import ssh_config
+from lvsbench.shell import ssh_text
 from lvsbench.shell.ssh_config import lookup
 
 ALIAS = """\
@@ -32,7 +36,7 @@ Host *
 
 def said(tmp_path: Path, text: str | bytes, host: str = "lb1", **before: object) -> dict[str, object]:
     """Return some of what a file says of a host."""
-    ssh_config._text.cache_clear()  # a file is read once in a process
+    ssh_text.text.cache_clear()  # a file is read once in a process
     file = tmp_path / "config"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     found = lookup(host, before, {"User": "root"}, file)
@@ -105,6 +109,36 @@ def test_match(tmp_path: Path, line: str, user: str) -> None:
     assert said(tmp_path, f"{line}\n User x\n")["user"] == user
 
 
+def test_tokens(tmp_path: Path) -> None:
+    """Tokens are replaced in one pass, as ssh -G does where it shows them, and %% is one %."""
+    text = "HostName %h.example.com\nHostKeyAlias Known\nUserKnownHostsFile /k/%k/%n/%h/%p/%r/%i/%%h /k/%u/%C"
+    ssh_text.text.cache_clear()
+    (tmp_path / "config").write_text(text)
+    found = lookup("lb1", {"Port": 24}, {"User": "ops"}, tmp_path / "config").paths("userknownhostsfile")
+    assert found is not None
+    assert found[0] == Path(f"/k/known/lb1/lb1.example.com/24/ops/{os.getuid()}/%h")
+    name = socket.getfqdn() + "lb1.example.com" + "24" + "ops"
+    assert found[1] == Path(f"/k/{getpass.getuser()}/{hashlib.sha1(name.encode()).hexdigest()}")
+
+
+def test_certificates(tmp_path: Path) -> None:
+    """Every CertificateFile counts, and is no IdentityFile."""
+    ssh_text.text.cache_clear()
+    text = "Host lb1\n CertificateFile ~/%n-cert.pub\n IdentityFile /k/one\nHost *\nCertificateFile /k/two\n"
+    (tmp_path / "config").write_text(text)
+    found = lookup("lb1", {}, {}, tmp_path / "config")
+    assert found.certificates == (Path("~/lb1-cert.pub").expanduser(), Path("/k/two"))
+    assert found.paths("identityfile") == (Path("/k/one"),)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("none", None), ("90", 90), ("1m30s", 90), ("2H", 7200), ("0", None)])
+def test_spans(tmp_path: Path, value: str, seconds: float | None) -> None:
+    """A span of time is read as ssh reads it."""
+    ssh_text.text.cache_clear()
+    (tmp_path / "config").write_text(f"ConnectTimeout {value}")
+    assert lookup("lb1", {}, {}, tmp_path / "config").seconds("connecttimeout") == seconds
+
+
 def test_includes(tmp_path: Path) -> None:
     """Included files count where they are included, and the blocks in them end with them."""
     (tmp_path / "a").write_text("Host lb1\n Port 1\n")
@@ -118,6 +152,8 @@ def test_includes(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("Host a\n Port 99999", "config:2: not an ssh configuration: '99999' is no value for it"),
+        ("ConnectTimeout soon", "config:1: not an ssh configuration: 'soon' is no value"),
+        ("AddressFamily inet4", "config:1: not an ssh configuration: 'inet4' is no value"),
         ("Host a\n\nIdentitiesOnly maybe", "config:3: not an ssh configuration: 'maybe' is no value"),
         ("Foo", "config:1: not an ssh configuration: a keyword without a value"),
         ('Host "a', "config:1: not an ssh configuration: a quote without its end"),

@@ -1,10 +1,8 @@
-"""The way to a host: what was said of it put together, and why no connection comes about."""
+"""The way to a host: what was said of it put together."""
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 
 from lvsbench.cluster import SSH
 from lvsbench.errors import LoginRefused, Unreachable
-from lvsbench.shell import login, ssh_config
+from lvsbench.shell import hops, ssh_text
 from lvsbench.shell.hostkeys import HostName
 
 CONFIG = """\
@@ -31,14 +29,14 @@ Host odd
 """
 
 
-def way(tmp_path: Path, host: str, **words: Any) -> tuple[login.Hop, ...]:
+def way(tmp_path: Path, host: str, *, config: str = CONFIG, **words: Any) -> tuple[hops.Hop, ...]:
     """Return the way to a host by a configuration."""
-    ssh_config._text.cache_clear()
-    (tmp_path / "config").write_text(CONFIG)
-    return login.way("rs1", SSH(host=host, config=tmp_path / "config", **words))
+    ssh_text.text.cache_clear()
+    (tmp_path / "config").write_text(config)
+    return hops.way("rs1", SSH(host=host, config=tmp_path / "config", **words))
 
 
-def places(hops: tuple[login.Hop, ...]) -> list[tuple[str, str, int]]:
+def places(hops: tuple[hops.Hop, ...]) -> list[tuple[str, str, int]]:
     """Return who goes where."""
     return [(hop.user, hop.address, hop.port) for hop in hops]
 
@@ -94,25 +92,38 @@ def test_no_jump_host(tmp_path: Path) -> None:
         way(tmp_path, "lb1", jump="a:b:c")
 
 
-CAUSES = [
-    (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "its name is unknown", "getent hosts 10.0.0.1"),
-    (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "no name server answers", "getent hosts"),
-    (UnicodeError("label empty or too long"), "its name is unknown", "getent hosts"),
-    (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "nothing listens there", "ss -ltn"),
-    (TimeoutError("timed out"), "no answer within 10 s", "firewall"),
-    (OSError(errno.ETIMEDOUT, "Connection timed out"), "no answer within 10 s", "firewall"),
-    (OSError(errno.EHOSTUNREACH, "No route to host"), "nobody there answers ARP", "ip route get 10.0.0.1"),
-    (OSError(errno.ENETUNREACH, "Network is unreachable"), "this machine has no route to it", "ip route get 10.0.0.1"),
-    (OSError(errno.EACCES, os.strerror(errno.EACCES)), "not to be had", "Is the node up"),
-]
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("PubkeyAuthentication no", "PubkeyAuthentication no"),
+        ("PubkeyAcceptedKeyTypes ssh-ed25519,rsa-*-cert*", "PubkeyAcceptedKeyTypes ssh-ed25519,rsa-*-cert*"),
+        ("PubkeyAcceptedAlgorithms -rsa-*", "PubkeyAcceptedAlgorithms -rsa-*"),
+        ("RequiredRSASize 3072", "RequiredRSASize 3072"),
+        ("PubkeyAcceptedAlgorithms +ssh-dss", None),
+        ("PubkeyAuthentication yes\nRequiredRSASize 2048", None),
+    ],
+)
+def test_keys_that_are_left_out(tmp_path: Path, line: str, why: str | None) -> None:
+    """A key that the configuration leaves out is not offered, and the line that says so is named."""
+    make = ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", tmp_path / "key"]
+    subprocess.run(make, check=True, timeout=30)
+    text = f"{line}\nIdentitiesOnly yes\nIdentityFile {tmp_path}/key\n"
+    (hop,) = way(tmp_path, "lb1", config=text)
+    if why is None:
+        assert [each.name for each in hop.offers] == [f"the key {tmp_path}/key"]
+    else:
+        assert hop.offers == ()
+        assert [str(each) for each in hop.unusable] == [
+            f"the key {tmp_path}/key is left out by {tmp_path}/config:1: {why}"
+        ]
+    (hop,) = way(tmp_path, "lb1", config=text, key=tmp_path / "key")
+    assert bool(hop.offers) is (why is None or line == "PubkeyAuthentication no")
 
 
-@pytest.mark.parametrize(("error", "cause", "advice"), CAUSES)
-def test_no_connection(tmp_path: Path, error: Exception, cause: str, advice: str) -> None:
-    """Why no connection comes about follows from the error that the kernel or the resolver gives."""
-    (hop,) = way(tmp_path, "lb1")
-    said = login.no_connection("rs1", hop, error)
-    assert said.summary.startswith("rs1: no SSH connection to 10.0.0.1 port 2222: ")
-    assert cause in said.summary
-    assert advice in said.advice
-    assert str(error) in said.answer
+def test_hosts_that_are_not_to_be_connected_to(tmp_path: Path) -> None:
+    """A host that RefuseConnection forbids is not connected to, and the others are."""
+    text = "Host lb1\n RefuseConnection ask ops first\n"
+    with pytest.raises(Unreachable, match="rs1: lb1 is not to be connected to") as raised:
+        way(tmp_path, "lb1", config=text)
+    assert raised.value.answer == f"{tmp_path}/config:2: RefuseConnection ask ops first"
+    assert places(way(tmp_path, "lb2", config=text)) == [("root", "lb2", 22)]
