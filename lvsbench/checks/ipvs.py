@@ -52,7 +52,8 @@ DRAINED = Code(
     "LVS-IPVS-004",
     title="Every destination of the service has weight 0",
     what="Weight 0 drains: no new connection goes there. One drained server is maintenance; all of them is an outage. "
-    "Health checkers set 0 instead of removing (quiescent=yes, inhibit_on_failure).",
+    "Health checkers set 0 instead of removing (quiescent=yes, inhibit_on_failure). Where the topology says 0 for each "
+    "of them too, it is what was asked for, and nothing can be served or measured by it.",
     shows="All modes. New connections are refused by ICMP from the director; persistent clients may still get through.",
     confirm="On the director: ipvsadm -Ln; column Weight.",
     mend="Give a weight: ipvsadm -e SERVICE -r RIP:PORT METHOD -w 1; see why the health checker set 0.",
@@ -289,17 +290,27 @@ def _nobody(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Fi
 
 
 def _drained(view: View, exam: Exam, mine: Iterable[ipvs.Service]) -> Iterator[Finding]:
+    # An error all the same: clients are refused, and there is nothing to measure. The mistake is where it was said.
+    asked_for = not any(each.weight for each in view.cluster.service.real_servers.values())
     for service in mine:
         if service.destinations and not any(each.weight for each in service.destinations):
             yield Finding(
                 DRAINED.code,
                 Verdict.ERROR,
                 exam.node,
-                f"every destination of {' '.join(service.selector)} on {exam.node} has weight 0",
+                f"every destination of {' '.join(service.selector)} on {exam.node} has weight 0"
+                + (", as the topology says" if asked_for else ""),
                 "weight 0 takes no new connections, so IPVS answers them with ICMP port unreachable",
                 "new connections are refused at once",
                 (Evidence(exam.node, "ipvsadm -Sn", lines(service)),),
-                tuple(
+                (
+                    advice.by_hand(
+                        exam.node,
+                        "give a weight to those to be used, in the topology (service: real_servers:) and in the table",
+                    ),
+                )
+                if asked_for
+                else tuple(
                     Fix(exam.node, advice.edit_destination(service, replace(each, weight=_weight(view, each))))
                     for each in service.destinations
                 ),

@@ -15,6 +15,7 @@ from lvsbench.checks.aims import active_director
 from lvsbench.checks.answers import is_local, port_of
 from lvsbench.checks.finding import Check, Code, Evidence, Finding, Fix, Place, Verdict
 from lvsbench.checks.ipvs import lines, services
+from lvsbench.checks.marks import End, ends
 from lvsbench.checks.ways import STOPS, asked, look, settled, shown, skipped, unknown
 from lvsbench.cluster import Node
 from lvsbench.examine import Exam, View
@@ -36,11 +37,12 @@ DEAF = Code(
     "LVS-OTHER-002",
     title="A destination takes nothing on the port that it is sent to",
     what="The destination is a node of the topology, and no socket of it takes what the service sends: the program is "
-    "not there, listens on another address or port, or (DR, TUN) the node does not have the service's address.",
+    "not there, listens on another address or port, or (DR, TUN) the node does not have the service's address. What a "
+    "firewall mark stands for is read from the rules that give it, where each names an address and ports.",
     shows="All modes. Refused (TCP), port unreachable (UDP), or timeouts where the address is missing.",
     confirm="On the real server: ss -lntu; ip -o addr show to VIP.",
     mend="Start the program, or correct port and address in the table where it is kept.",
-    source="net/ipv4/tcp_ipv4.c, tcp_v4_rcv; net/ipv4/udp.c, __udp4_lib_rcv",
+    source="net/ipv4/tcp_ipv4.c, tcp_v4_rcv; net/ipv4/udp.c, __udp4_lib_rcv; net/netfilter/ipvs/ip_vs_xmit.c",
 )
 BARE = Code(
     "LVS-OTHER-003",
@@ -113,8 +115,10 @@ def judge(view: View) -> Iterator[Finding]:
     lost |= {aim: reach for aim in spare if (reach := _reach(view, aim)).well is False}
     count = f"{len(others)} other service{'' if len(others) == 1 else 's'}"
     yield from settled(LOST, list(_lost(view, lost)), f"no destination of {count} is known to be out of reach")
-    told = {aim: _takes(view, aim) for aim in aims if aim not in lost}
-    yield from settled(DEAF, list(_deaf(view, told)), f"no destination of {count} is known to take nothing")
+    told = {aim: _takes(view, aim) for aim in aims if aim not in lost and not _idle(aim.exam, aim.service)}
+    yield from settled(
+        DEAF, [*_deaf(view, told), *_unasked(others)], f"no destination of {count} is known to take nothing"
+    )
     yield from settled(BARE, list(_bare(others)), f"each of {count} has destinations with a weight")
     yield from settled(UNSEEN, list(_unseen(view, reached, told)), f"{count}: each was judged")
 
@@ -206,7 +210,7 @@ def _lost(view: View, lost: dict[_Aim, _Known]) -> Iterator[Finding]:
     for aim, reach in lost.items():
         groups.setdefault((aim.exam.node, aim.destination.address, reach.because), []).append(aim)
     for (director, address, because), aims in groups.items():
-        live = [aim for aim in aims if not aim.standby and _asks_it(view, aim.service)]
+        live = [aim for aim in aims if not aim.standby and _asks_it(view, aim.exam, aim.service)]
         node = view.node_at(address) if isinstance(address, IPv4Address) else None
         name = node.name if node is not None else str(address)
         words = _listed(" ".join(aim.service.selector) for aim in aims)
@@ -228,8 +232,10 @@ def _lost(view: View, lost: dict[_Aim, _Known]) -> Iterator[Finding]:
         )
 
 
-def _asks_it(view: View, service: Service) -> bool:
+def _asks_it(view: View, director: Exam, service: Service) -> bool:
     """Whether the client has a way to a service, as far as that is known: clients elsewhere are another matter."""
+    if _idle(director, service):
+        return False
     host = service.selector[1].rpartition(":")[0]
     exam = view.exam(view.cluster.client.name)
     if exam is None or not host or host.startswith("["):
@@ -246,22 +252,67 @@ def _takes(view: View, aim: _Aim) -> _Known:
     if _followed(view, aim):
         return _Known(True)
     destination, service = aim.destination, aim.service
-    address, port = destination.address, _port(service, destination)
-    protocols = {"-t": ("tcp",), "-u": ("udp",), "-f": ("tcp", "udp")}.get(service.selector[0], ())
+    address = destination.address
     node = view.node_at(address) if isinstance(address, IPv4Address) else None
     # A destination by Local is the director itself, by whichever of its addresses.
     exam = aim.exam if destination.flag == "-l" else view.exam(node.name) if node is not None else None
-    if exam is None or not port or not protocols or not exam.knows("sockets", "routes"):
+    if exam is None or not exam.knows("sockets", "routes") or not isinstance(address, IPv4Address):
         return _Known(None)
-    bears = address if destination.flag in ("-m", "-l") else _host(service)
-    if not isinstance(bears, IPv4Address):
-        # A firewall mark does not say which address and port it stands for, and DR and TUN change neither.
-        return _Known(any(each.protocol in protocols and each.port == port for each in exam.sockets) or None)
-    if not is_local(exam, bears):
-        return _Known(False, f"{exam.node} does not have {bears}, to which packets are addressed")
-    if any(each.takes(protocol, bears, port) for each in exam.sockets for protocol in protocols):
+    asks = _asks(aim.exam, service)
+    if not asks and service.selector[0] == "-f" and destination.port and "-6" not in service.selector:
+        # Which address and port the mark stands for is not known, and DR and TUN change neither.
+        takes = any(each.protocol in ("tcp", "udp") and each.port == destination.port for each in exam.sockets)
+        return _Known(takes or None)
+    answers = [_takes_one(exam, destination, each) for each in asks]
+    # One that is refused decides, then one that is not known.
+    answers.sort(key=lambda each: (each.well is not False, each.well is True))
+    return answers[0] if answers else _Known(None)
+
+
+def _asks(director: Exam, service: Service) -> tuple[End, ...]:
+    """Return what clients ask a service for, as it comes to the director; nothing where that is not to be told."""
+    if service.selector[0] == "-f":
+        found = () if "-6" in service.selector else ends(director, int(service.selector[1]))
+        # IPVS takes a request where it would be for the director itself (ip_vs_core.c, ip_vs_ops4: LOCAL_IN).
+        return tuple(each for each in found if is_local(director, each.address))
+    protocol, host = {"-t": "tcp", "-u": "udp"}.get(service.selector[0]), _host(service)
+    port = int(service.selector[1].rpartition(":")[2])
+    return (End(protocol, host, port),) if protocol and host and port else ()
+
+
+def _takes_one(exam: Exam, destination: Destination, asked_for: End) -> _Known:
+    """Whether a node takes what one thing that clients ask for becomes when it is sent to a destination."""
+    assert isinstance(destination.address, IPv4Address)
+    protocol, address, port, sure = asked_for
+    if protocol not in ("tcp", "udp"):
+        return _Known(None)
+    if destination.flag in ("-m", "-l"):
+        address, port = destination.address, destination.port or port
+    if not is_local(exam, address):
+        because = f"{exam.node} does not have {address}, to which packets are addressed"
+    elif any(each.takes(protocol, address, port) for each in exam.sockets):
         return _Known(True)
-    return _Known(False, f"no {' or '.join(protocols)} socket of {exam.node} takes {bears}:{port}")
+    else:
+        because = f"no {protocol} socket of {exam.node} takes {address}:{port}"
+    return _Known(False if sure else None, because)
+
+
+def _idle(director: Exam, service: Service) -> str:
+    """Return why nothing that is marked for a service comes to it; nothing where something may."""
+    if service.selector[0] != "-f" or "-6" in service.selector or not director.knows("routes"):
+        return ""
+    found = ends(director, int(service.selector[1]))
+    if not found or any(is_local(director, each.address) for each in found):
+        return ""
+    names = _listed(f"{each.protocol} {each.address}:{each.port}" for each in found)
+    return f"its mark is given to {names} alone, and {director.node} does not have that address"
+
+
+def _unasked(others: Iterable[tuple[Exam, Service]]) -> Iterator[Finding]:
+    for exam, service in others:
+        why = _idle(exam, service)
+        if why:
+            yield skipped(DEAF, f"nothing comes to the service {' '.join(service.selector)} on {exam.node}: {why}")
 
 
 def _host(service: Service) -> IPv4Address | None:
@@ -357,7 +408,7 @@ def _reason(view: View, aim: _Aim, reach: _Known) -> str:
         return "no requests were sent, this part was not asked for"
     if view.path.problem:
         return view.path.problem
-    if not _asks_it(view, aim.service):
+    if not _asks_it(view, aim.exam, aim.service):
         return f"{view.cluster.client.name} has no route to it"
     host, port = aim.service.selector[1].rpartition(":")[::2]
     if any((str(flow.vip), str(flow.port)) == (host, port) for flow in view.path.flows):

@@ -96,8 +96,7 @@ def _apart(view: View, daemons: list[_Side], unseen: bool) -> Iterator[Finding]:
         yield skipped(APART, "no director runs a sync daemon")
         return
     if len(view.cluster.directors) == 1:
-        words = " and ".join(_said(each) for each in daemons)
-        yield unknown(APART, daemons[0].name, f"{words}: its partner is not in the topology")
+        yield _single(view, daemons)
         return
     if unseen:
         return
@@ -109,6 +108,30 @@ def _apart(view: View, daemons: list[_Side], unseen: bool) -> Iterator[Finding]:
         if others and not any(not _differences(master, each) for each in others):
             problems.append(_differ(master, others[0]))
     yield from settled(APART, problems, "every master daemon has a backup that hears it")
+
+
+def _single(view: View, daemons: list[_Side]) -> Finding:
+    """Judge the daemons of the one director of a topology: what its partner does is not known.
+
+    Who has the VIP and speaks is the right way round, and loses nothing by a partner that does not listen: nobody in
+    the topology would take over. Who has the VIP and only listens has told no partner of its connections, whoever that
+    is. Without the VIP, all is about a director that the topology does not have.
+    Source: net/netfilter/ipvs/ip_vs_sync.c, ip_vs_sync_conn (IP_VS_STATE_MASTER alone sends).
+    """
+    words, exam = " and ".join(map(_said, daemons)), daemons[0].exam
+    if not is_local(exam, view.cluster.service.vip):
+        return unknown(
+            APART, exam.node, f"{words}: the director that has the VIP is not in the topology, name it there"
+        )
+    if any(each.daemon.state == MASTER for each in daemons):
+        return skipped(APART, f"{words}: the topology has no other director, which would take over")
+    return _finding(
+        exam,
+        f"{exam.node} has the VIP and runs no master daemon: it tells nobody of its connections",
+        words,
+        (_shown(exam),),
+        _start(exam, MASTER, daemons[0]),
+    )
 
 
 def _said(side: _Side) -> str:
@@ -226,7 +249,8 @@ def _only(view: View, exam: Exam) -> Iterator[Finding]:
         (Fix(exam.node, f"sysctl -w {dotted(path)}=0"),),
         Place.SERVICE,
         breaks=True,
-        explains=frozenset(("LVS-PATH-003",)),
+        # Without a backup daemon it balances; what else is wrong with it comes after.
+        explains=frozenset(("LVS-PATH-003", APART.code)),
     )
 
 

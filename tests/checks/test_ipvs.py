@@ -14,6 +14,7 @@ from lvsbench.examine import View
 from lvsbench.facts import ipvs as table
 from lvsbench.facts.connections import Connection
 from lvsbench.facts.sockets import Connected
+from tests.checks import builder
 from tests.checks.builder import (
     CIP,
     RIP1,
@@ -131,7 +132,21 @@ def test_all_drained_and_one_drained() -> None:
     assert not problems(one_drained)
     notes = [each.because for each in answers(one_drained) if each.code == "LVS-IPVS-004"]
     assert notes == [f"drained, with weight 0: {RIP2}:80"]
-    assert one(with_destination(one_drained, "rs1", weight=0)).code == "LVS-IPVS-004"
+    found = one(with_destination(one_drained, "rs1", weight=0))
+    assert (found.code, len(found.fix)) == ("LVS-IPVS-004", 2)
+    assert not any(each.by_hand for each in found.fix)
+
+
+def test_all_drained_as_the_topology_says() -> None:
+    """Where the topology says 0 for all, that is said, and no command gives a weight that nobody asked for."""
+    cluster = builder.lab()
+    servers = {name: each.model_copy(update={"weight": 0}) for name, each in cluster.service.real_servers.items()}
+    service_ = cluster.service.model_copy(update={"real_servers": servers})
+    view = healthy(Mode.DR, cluster.model_copy(update={"service": service_}))
+    (found,) = [each for each in problems(view) if each.code == "LVS-IPVS-004"]
+    assert found.verdict is Verdict.ERROR
+    assert found.claim.endswith("has weight 0, as the topology says")
+    assert [each.by_hand for each in found.fix] == [True]
 
 
 def test_destinations_that_are_not_the_topologys() -> None:

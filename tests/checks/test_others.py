@@ -12,6 +12,7 @@ from lvsbench.checks import Verdict, others
 from lvsbench.checks.finding import Finding
 from lvsbench.cluster import Mode, find, load
 from lvsbench.examine import View
+from lvsbench.facts.firewall import parse
 from lvsbench.facts.ipvs import Destination, Service
 from lvsbench.facts.six import Hop
 from lvsbench.facts.sockets import Socket
@@ -138,6 +139,64 @@ def test_what_nobody_can_ask_is_named(selector: tuple[str, ...]) -> None:
     (found,) = said(view)["LVS-OTHER-004"]
     assert found.verdict is Verdict.COULD_NOT_RUN
     assert " ".join(selector) in found.claim
+
+
+OTHER_VIP = IPv4Address("192.168.127.201")
+TO_OTHER = f"-d {OTHER_VIP}/32 -p tcp -m tcp --dport 443"
+MARK_8 = "-j MARK --set-xmark 0x8/0xffffffff"
+
+
+def by_mark(*rules: str, flag: str = "-g", port: int = 0, at: tuple[str, ...] = ("director", "rs1")) -> View:
+    """Return a view in which mark 8 is a service to rs1, by rules; some nodes have another VIP."""
+    chains = parse("\n".join(("=== iptables-legacy", "*mangle", ":PREROUTING ACCEPT [0:0]",
+                              *(f"[0:0] -A PREROUTING {rule}" for rule in rules), "COMMIT", ""))).chains  # fmt: skip
+    view = with_more(healthy(Mode.DR), Service(("-f", "8"), "rr", (), (Destination(RIP1, port, flag, 1),)))
+    view = builder.with_firewall(view, "director", *chains)
+    for node in at:
+        view = builder.with_address(view, node, f"{OTHER_VIP}/32", "lo")
+    return view
+
+
+def tls(view: View) -> View:
+    """Return a view in which rs1 listens on 443 too."""
+    return with_sockets(view, "rs1", Socket("tcp", IPv4Address(0), 80), Socket("tcp", IPv4Address(0), 443))
+
+
+IN_ORDER: dict[str, list[Verdict]] = {}
+DEAF = {"LVS-OTHER-002": [Verdict.WARNING]}
+NOT_TOLD = {"LVS-OTHER-004": [Verdict.COULD_NOT_RUN]}
+
+
+@pytest.mark.parametrize(
+    ("view", "answers"),
+    [
+        (tls(by_mark(f"{TO_OTHER} {MARK_8}")), IN_ORDER),
+        (tls(by_mark(f"{TO_OTHER} {MARK_8}", f"-d {OTHER_VIP}/32 -p tcp -m tcp --dport 80 {MARK_8}")), IN_ORDER),
+        (tls(by_mark(f"{TO_OTHER} {MARK_8}", flag="-m", at=("director",))), IN_ORDER),
+        (by_mark(f"{TO_OTHER} {MARK_8}"), DEAF),
+        (tls(by_mark(f"{TO_OTHER} {MARK_8}", at=("director",))), DEAF),
+        (by_mark(f"-i eth0 {TO_OTHER} {MARK_8}"), NOT_TOLD),
+        (tls(by_mark(f"-i eth0 {TO_OTHER} {MARK_8}")), IN_ORDER),
+        (by_mark(f"-d {OTHER_VIP}/32 {MARK_8}"), NOT_TOLD),
+        (by_mark(f"-d 192.168.127.0/24 -p tcp -m tcp --dport 443 {MARK_8}"), NOT_TOLD),
+        (by_mark(f"-d {OTHER_VIP}/32 -p tcp -m tcp --dport 1:9000 {MARK_8}"), NOT_TOLD),
+        (by_mark(), NOT_TOLD),
+    ],
+    ids=["one", "two", "nat", "deaf", "no address", "perhaps", "by an interface", "no port", "a network", "many ports",
+         "no rule"],
+)  # fmt: skip
+def test_what_a_mark_stands_for(view: View, answers: dict[str, list[Verdict]]) -> None:
+    """MARKOTHER: a service of a mark is judged by the addresses and ports in its rules; without them it is named."""
+    assert {code: [each.verdict for each in found] for code, found in said(view).items()} == answers
+
+
+def test_a_mark_that_comes_to_nobody() -> None:
+    """A service whose mark goes to an address that the director lacks is named as idle, and nothing of it an error."""
+    view = by_mark(f"{TO_OTHER} {MARK_8}", at=())
+    (found,) = said(view)["LVS-OTHER-002"]
+    assert (found.verdict, f"tcp {OTHER_VIP}:443" in found.claim) == (Verdict.SKIPPED, True)
+    lost = with_neighbour(view, "director", RIP1, "", "FAILED")
+    assert {each.verdict for each in said(lost)["LVS-OTHER-001"]} == {Verdict.WARNING}
 
 
 def test_connections_left_out_are_counted() -> None:

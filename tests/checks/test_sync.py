@@ -10,7 +10,7 @@ from lvsbench.checks.finding import Finding
 from lvsbench.cluster import Mode, find, load
 from lvsbench.examine import View
 from lvsbench.facts.ipvs import Daemon
-from tests.checks.builder import healthy, with_exam, with_missing, with_refused, with_sysctl
+from tests.checks.builder import VIP, healthy, with_exam, with_missing, with_refused, with_sysctl, without_address
 
 GROUP = (("maxlen", "1472"), ("group", "224.0.0.81"), ("port", "8848"), ("ttl", "1"))
 MASTER, BACKUP = Daemon("master", "eth0", 1, GROUP), Daemon("backup", "eth0", 1, GROUP)
@@ -76,11 +76,18 @@ def test_the_active_director_only_listens() -> None:
 
 
 def test_one_director_alone() -> None:
-    """A daemon whose partner is not in the topology is named as not judged; no daemon at all is in order."""
+    """With the VIP a master is no matter and a backup alone a warning; without it the partner is not there to ask."""
     view = healthy(Mode.DR)
     assert apart(view).verdict is Verdict.SKIPPED
-    found = apart(with_exam(view, "director", daemons=(MASTER,)))
-    assert (found.verdict, "not in the topology" in found.claim) == (Verdict.COULD_NOT_RUN, True)
+    for daemons in ((MASTER,), (BACKUP, MASTER)):
+        found = apart(with_exam(view, "director", daemons=daemons))
+        assert (found.verdict, "no other director" in found.claim) == (Verdict.SKIPPED, True)
+    found = apart(with_exam(view, "director", daemons=(BACKUP,)))
+    assert (found.verdict, "tells nobody" in found.claim) == (Verdict.WARNING, True)
+    assert found.fix[0].command.startswith("ipvsadm --start-daemon master --mcast-interface eth0 --syncid 1")
+    for daemon in (MASTER, BACKUP):
+        away = without_address(with_exam(view, "director", daemons=(daemon,)), "director", VIP)
+        assert apart(away).verdict is Verdict.COULD_NOT_RUN
 
 
 def test_daemons_that_were_not_read() -> None:
@@ -95,7 +102,7 @@ def test_backup_only() -> None:
     cause = checks.judge(with_refused(view, None, "director")).causes[0]
     assert (cause.finding.code, cause.finding.verdict) == ("LVS-SYNC-002", Verdict.ERROR)
     assert cause.finding.fix[0].command == "sysctl -w net.ipv4.vs.backup_only=0"
-    assert "LVS-PATH-003" in {each.code for each in cause.consequences}
+    assert {"LVS-PATH-003", "LVS-SYNC-001"} <= {each.code for each in cause.consequences}
 
 
 def test_backup_only_elsewhere_is_what_it_is_for() -> None:

@@ -259,8 +259,8 @@ def configured(text: str, **words: Any) -> Words:
         known = visitor.file(
             "known", f"{NAME} {visitor.ed25519}\n{ADDRESS} {visitor.ed25519}\nalias {visitor.ed25519}\n"
         )
-        words = {"KEY": visitor.key, "KNOWN": known, "FOLDER": str(visitor.folder)}
-        filled = re.sub(r"\b(?:KEY|KNOWN|FOLDER)\b", lambda found: words[found[0]], text)
+        meant = {"KEY": visitor.key, "KNOWN": known, "FOLDER": str(visitor.folder)}
+        filled = re.sub(r"\b(?:KEY|KNOWN|FOLDER)\b", lambda found: meant[found[0]], text)
         file = visitor.file(f"config{abs(hash(filled))}", filled)
         said = dict.fromkeys(("port", "user", "key", "known_hosts"))
         return {**said, "config": file, **words}
