@@ -172,6 +172,7 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes, hos
     file = tmp_path_factory.getbasetemp() / "any"
     file.write_bytes(content + b"\n@revoked " + content)
     assert read([file]).judge(HostName(host, host), key(OURS)).standing in Standing
+    assert isinstance(revoked(file, key(OURS)), str)
 
 
 @given(st.text(alphabet="ab*?!,[]|1=", max_size=30))

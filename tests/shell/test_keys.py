@@ -214,6 +214,16 @@ def test_certificates_that_are_none(tmp_path: Path) -> None:
     ]
 
 
+def test_certificates_that_are_cut_off(tmp_path: Path) -> None:
+    """However much of a certificate is there, it is offered, or named as none."""
+    elsewhere = signed(tmp_path, "key", "-t", "ed25519").rename(tmp_path / "elsewhere")
+    whole = elsewhere.read_bytes()
+    for length in range(0, len(whole), 5):
+        elsewhere.write_bytes(whole[:length])
+        found, unusable = candidates([tmp_path / "key"], (), only_named=True, must=True, certificates=[elsewhere])
+        assert len(found) + len(unusable) == 2
+
+
 def test_certificates_of_the_agents_keys(tmp_path: Path) -> None:
     """A certificate that is named is of the agent's key too; one that the agent holds is offered as itself."""
     certificate = signed(tmp_path, "one", "-t", "rsa")
