@@ -25,6 +25,7 @@ _JUMPS = 8
 """Jump hosts in a row; more are taken for hosts that are reached through each other."""
 _INSTEAD = {
     "pubkeyauthentication": "PubkeyAuthentication yes",
+    "preferredauthentications": "PreferredAuthentications publickey",
     "pubkeyacceptedalgorithms": "PubkeyAcceptedAlgorithms with this one's",
     "requiredrsasize": "a smaller RequiredRSASize",
 }
@@ -155,7 +156,7 @@ def _hop(node: str, ssh: SSH, given: str, said: Said, *, is_jump: bool, direct: 
         )
     except keys.Unusable as error:
         raise LoginRefused(node, f"the key {error}", command=error.command, advice=error.advice) from error
-    offers, unwanted = _wanted(said, offers, named=ssh.key is not None)
+    offers, unwanted = _wanted(said, offers, named=ssh.key is not None and not is_jump)
     return Hop(
         given=given,
         address=address,
@@ -180,15 +181,18 @@ def _wanted(
 ) -> tuple[tuple[keys.Candidate, ...], tuple[keys.Unusable, ...]]:
     """Part keys into those that the ssh configuration lets be offered, and why others are not.
 
-    A key that the topology names is offered also where PubkeyAuthentication says no.
+    A key that the topology names is offered also where the configuration says that no keys are.
     """
     least = int(said.word("requiredrsasize") or 1024)
     accepted = said.word("pubkeyacceptedalgorithms")
+    methods = said.word("preferredauthentications") or "publickey"
     wanted: list[keys.Candidate] = []
     unwanted: list[keys.Unusable] = []
     for offer in offers:
         if said.no("pubkeyauthentication") and not named:
             keyword = "pubkeyauthentication"
+        elif "publickey" not in methods.split(",") and not named:
+            keyword = "preferredauthentications"
         elif not algorithms(accepted, [each + offer.suffix for each in signatures(offer.type)]):
             keyword = "pubkeyacceptedalgorithms"
         elif offer.type == "ssh-rsa" and 0 < offer.key.get_bits() < least:

@@ -12,7 +12,7 @@ from lvsbench.shell.hops import Hop
 from lvsbench.shell.hostkeys import HostKey
 from lvsbench.shell.options import Does, algorithms, signatures
 from lvsbench.shell.seam import CONNECT_S, decode
-from lvsbench.shell.stream import Overheard, named, open_stream, unreachable
+from lvsbench.shell.stream import Overheard, deadline_s, named, open_stream, unreachable
 
 if TYPE_CHECKING:
     import paramiko
@@ -91,7 +91,8 @@ def _transport(hop: Hop, stream: Overheard) -> Any:
     ours = Transport._preferred_pubkeys  # type: ignore[attr-defined]
     unwanted = [each for each in ours if not hop.takes(each)]
     transport = Transport(stream, disabled_algorithms={"pubkeys": unwanted})  # type: ignore[arg-type]
-    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = HANDSHAKE_S
+    transport.banner_timeout = max(HANDSHAKE_S, deadline_s(hop))
+    transport.handshake_timeout = transport.auth_timeout = HANDSHAKE_S
     transport.channel_timeout = CONNECT_S
     return transport
 

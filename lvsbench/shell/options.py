@@ -26,11 +26,11 @@ class Does(Enum):
 
 
 _FOLLOWED = """
-addressfamily batchmode bindaddress canonicaldomains canonicalizefallbacklocal canonicalizehostname canonicalizemaxdots
-certificatefile ciphers connecttimeout globalknownhostsfile hashknownhosts host hostkeyalgorithms hostkeyalias hostname
-identitiesonly identityagent identityfile include kexalgorithms knownhostscommand macs match port proxycommand proxyjump
-proxyusefdpass pubkeyacceptedalgorithms pubkeyauthentication refuseconnection requiredrsasize revokedhostkeys
-stricthostkeychecking user userknownhostsfile
+addressfamily batchmode bindaddress canonicaldomains canonicalizefallbacklocal canonicalizehostname
+canonicalizemaxdots certificatefile ciphers connecttimeout globalknownhostsfile hashknownhosts host hostkeyalgorithms
+hostkeyalias hostname identitiesonly identityagent identityfile include kexalgorithms knownhostscommand macs match
+port preferredauthentications proxycommand proxyjump proxyusefdpass pubkeyacceptedalgorithms pubkeyauthentication
+refuseconnection requiredrsasize revokedhostkeys stricthostkeychecking user userknownhostsfile
 """
 
 # Forwardings and terminals are never asked for; passwords are never given, and the keepalive is lvsbench's own. With
@@ -61,7 +61,6 @@ OPTIONS: Mapping[str, Does] = {
     "hostbasedauthentication": Does.NOT_TO_LOG_IN,
     "nohostauthenticationforlocalhost": Does.NOT_TO_TRUST,
     "pkcs11provider": Does.NOT_TO_LOG_IN,
-    "preferredauthentications": Does.NOT_TO_LOG_IN,
     "securitykeyprovider": Does.NOT_TO_LOG_IN,
     "verifyhostkeydns": Does.NOT_TO_TRUST,
 }

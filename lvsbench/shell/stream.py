@@ -74,7 +74,7 @@ def _connected(hop: Hop) -> socket.socket:
     for kind, type_, protocol, _, place in socket.getaddrinfo(hop.address, hop.port, family, socket.SOCK_STREAM):
         stream = socket.socket(kind, type_, protocol)
         try:
-            stream.settimeout(_deadline_s(hop))
+            stream.settimeout(deadline_s(hop))
             if own is not None and own != "*":
                 # Of the family of the other side, and by name too.
                 stream.bind(socket.getaddrinfo(own, 0, kind, type_)[0][4])
@@ -88,7 +88,8 @@ def _connected(hop: Hop) -> socket.socket:
     raise refusal
 
 
-def _deadline_s(hop: Hop) -> float:
+def deadline_s(hop: Hop) -> float:
+    """Return how long a connection may take."""
     return hop.said.seconds("connecttimeout") or CONNECT_S
 
 
@@ -109,7 +110,7 @@ def _proxied(node: str, hop: Hop, command: str) -> Overheard:
         return Overheard(ours, complaints)
     # It connects, and hands the connection over. Source: OpenSSH, sshconnect.c, ssh_proxy_fdpass_connect.
     with ours:
-        ours.settimeout(_deadline_s(hop))
+        ours.settimeout(deadline_s(hop))
         try:
             _, handed, _, _ = socket.recv_fds(ours, 1, 1)
         except OSError:
@@ -140,7 +141,7 @@ def no_connection(node: str, hop: Hop, error: Exception) -> Unreachable:
             cause = "the host answers, and nothing listens there"
             advice = "Is sshd running, on this port? On the host: ss -ltn"
         case TimeoutError():
-            cause = f"no answer within {_deadline_s(hop):g} s"
+            cause = f"no answer within {deadline_s(hop):g} s"
             advice = "Is the node up, is this its address, does a firewall drop what goes there?"
         case OSError(errno=errno.EHOSTUNREACH):
             cause = "no route to it, or nobody there answers ARP"
@@ -165,7 +166,7 @@ def _forwarded(node: str, hop: Hop, through: paramiko.Transport) -> paramiko.Cha
     import paramiko
 
     try:
-        return through.open_channel("direct-tcpip", (hop.address, hop.port), ("127.0.0.1", 0), timeout=CONNECT_S)
+        return through.open_channel("direct-tcpip", (hop.address, hop.port), ("127.0.0.1", 0), timeout=deadline_s(hop))
     except paramiko.ChannelException as error:
         if error.code == 1:
             cause, advice = (
