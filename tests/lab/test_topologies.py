@@ -52,7 +52,7 @@ def test_a_topology_boots_and_its_mode_is_proven(own_cache: Path, topology: str,
     report = json.loads((folder / "report.json").read_text())
     vetoes = {item["code"] for item in report["validity"] if item["verdict"] == "error"}
     # Another lab on the same machine takes CPU, and that is said.
-    assert vetoes <= {"director-share", "server-share"}, done.stdout + done.stderr
+    assert vetoes <= {"director-share", "server-share", "generator-share"}, done.stdout + done.stderr
     run: dict[str, Any] = json.loads((folder / "run.json").read_text())
     proof = run["proofs"][mode]
     assert proof["ok"], proof["problems"]
