@@ -44,7 +44,9 @@ HOSTS = ("director", "rs1", "rs2")
 REVERT_S = 10
 COMMAND_S = 240.0
 LONGEST_S = 14.0
-"""A moment is drawn between the start of a command and this: some come after its end, as they do."""
+"""A moment is drawn between the begin of the journal and this: some come after the end of the command, as they do."""
+EARLY = 0.15
+"""The share of moments that are drawn between the start of the command and that, when no host is held yet."""
 
 USER = """
 grep -q ^bench: /etc/passwd || {
@@ -115,6 +117,8 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.out = folder
+        """Where the command of this cycle puts its runs."""
         cache = folder / "cache"
         cache.mkdir()
         built = image.ensure()
@@ -181,6 +185,10 @@ class Rig:
         with log.open("ab") as file:
             return subprocess.Popen(words, env=self.environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
 
+    def begun(self) -> bool:
+        """Whether the command of this cycle has begun its journal."""
+        return any(self.out.glob("*/journal.jsonl"))
+
     def ask(self, command: str = "", nodes: tuple[str, ...] = HOSTS) -> dict[str, Any]:
         """Return what nodes answer to a command as root; without one their state, as plan.verify compares it."""
         assert self._looking.stdin is not None
@@ -243,10 +251,13 @@ class Rig:
 Happening = Callable[[Rig, random.Random, "subprocess.Popen[bytes]"], None]
 
 
-def _wait(process: subprocess.Popen[bytes], dice: random.Random) -> bool:
+def _wait(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> bool:
     """Wait for a random moment; whether the command is still at work then."""
+    early, moment_s = dice.random() < EARLY, dice.uniform(0, LONGEST_S)
+    while not early and not rig.begun() and process.poll() is None:
+        time.sleep(0.05)
     try:
-        process.wait(dice.uniform(0.2, LONGEST_S))
+        process.wait(moment_s)
     except subprocess.TimeoutExpired:
         return True
     return False
@@ -256,25 +267,25 @@ def nothing(_rig: Rig, _dice: random.Random, _process: subprocess.Popen[bytes]) 
     """Let it come to its end."""
 
 
-def interrupt(_: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
+def interrupt(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Press Ctrl-C once or twice."""
     for _ in range(dice.choice((1, 2))):
-        if _wait(process, dice):
+        if _wait(rig, dice, process):
             process.send_signal(signal.SIGINT)
 
 
-def abort(_: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
+def abort(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Press Ctrl-C until it gives up."""
-    if _wait(process, dice):
+    if _wait(rig, dice, process):
         for _ in range(4):
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.6)
 
 
-def kill(_: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
+def kill(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Kill the controller."""
-    if _wait(process, dice):
+    if _wait(rig, dice, process):
         process.kill()
 
 
@@ -296,7 +307,7 @@ def gone(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> Non
 def cut(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Cut the way to a node for some seconds."""
     node = dice.choice(HOSTS[:2])
-    if _wait(process, dice):
+    if _wait(rig, dice, process):
         rig.cut(node, cut=True)
         time.sleep(dice.uniform(1, 8))
         rig.cut(node, cut=False)
@@ -305,7 +316,7 @@ def cut(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None
 def cut_for_good(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Cut the way to a node until the command has given up."""
     node = dice.choice(HOSTS[:2])
-    if _wait(process, dice):
+    if _wait(rig, dice, process):
         rig.cut(node, cut=True)
         try:
             process.wait(COMMAND_S)
@@ -315,14 +326,14 @@ def cut_for_good(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]
 
 def reboot(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Switch a node off and on."""
-    if _wait(process, dice):
+    if _wait(rig, dice, process):
         rig.reboot(dice.choice(HOSTS))
 
 
 def host_full(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Fill /run of a node."""
     node = dice.choice(HOSTS)
-    _wait(process, dice)
+    _wait(rig, dice, process)
     rig.ask("dd if=/dev/zero of=/run/full bs=1M 2>/dev/null; true", (node,))
     try:
         process.wait(COMMAND_S)
@@ -333,13 +344,13 @@ def host_full(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -
 def clock(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Set the clock of a node an hour ahead, or back."""
     node, sign = dice.choice(HOSTS), dice.choice("+-")
-    _wait(process, dice)
+    _wait(rig, dice, process)
     rig.ask(f'date -s "@$(( $(date +%s) {sign} 3600 ))" >/dev/null', (node,))
 
 
 def second(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
     """Let another controller, which knows nothing of this one, set up another mode."""
-    _wait(process, dice)
+    _wait(rig, dice, process)
     words = ("setup", "-t", str(rig.topology), "--mode", dice.choice(MODES), "--yes", "--revert-after", "60s")
     other = rig.start(rig.words(*words, out="other", user="other-state"), rig.folder / "other.log")
     status = other.wait(COMMAND_S)
@@ -396,6 +407,7 @@ def cycle(rig: Rig, number: int, happened: str, dice: random.Random) -> Cycle:
     words = [command, "-t", str(rig.topology), "--mode", mode, "--yes", "--revert-after", f"{REVERT_S}s"]
     if command == "run":
         words += ["--blocks", "1", "--duration", "1", "--warmup", "0", "--object", "4k"]
+    rig.out = rig.folder / out
     file_size = dice.randrange(1_000, 120_000) if happened == "disk-full" else None
     process = rig.start(rig.words(*words, out=out, file_size=file_size), log)
     note = ""
