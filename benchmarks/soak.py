@@ -4,10 +4,10 @@
     python benchmarks/soak.py --cycles 20 --seed 7 --only reboot
 
 The nodes of a lab are taken as real hosts: a user who is not root, sudo, a jump host to one of them, strict host keys.
-A cycle runs ``run``, or ``setup`` and ``restore``, in a random mode, and at a random moment something happens: signals,
-a controller that is killed or gone for good, a cut link, a node that is rebooted, a full disk, a clock that jumps, a
-second controller. Then ``restore`` is called until it succeeds, at most three times, and the whole snapshot of every
-node is compared with the first; no process of lvsbench may be left, here or there. What a cycle came to:
+A cycle runs ``run``, ``setup``, or ``restore`` after it, in a random mode, and at a random moment something happens:
+signals, a controller that is killed or gone for good, a cut link, a node that is rebooted, a full disk, a clock that
+jumps, a second controller. Then ``restore`` is called until it succeeds, at most three times, and the whole snapshot of
+every node is compared with the first; no process of lvsbench may be left, here or there. What a cycle came to:
 
     by itself     the command put all hosts back
     by the hosts  nobody was left: the dead man's switch did
@@ -32,6 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,7 @@ ROOT = Path(__file__).parent.parent
 MODES = ("nat", "dr", "tun")
 HOSTS = ("director", "rs1", "rs2")
 REVERT_S = 10
+LONGEST_RESTORE_S = 60
 COMMAND_S = 240.0
 LONGEST_S = 14.0
 """A moment is drawn between the begin of the journal and this: some come after the end of the command, as they do."""
@@ -119,6 +121,8 @@ class Rig:
         self.folder = folder
         self.out = folder
         """Where the command of this cycle puts its runs."""
+        self.mend: Callable[[], None] | None = None
+        """What ends that a node is cut off."""
         cache = folder / "cache"
         cache.mkdir()
         built = image.ensure()
@@ -314,14 +318,12 @@ def cut(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None
 
 
 def cut_for_good(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
-    """Cut the way to a node until the command has given up."""
+    """Cut the way to a node; it is mended only when the first restore has been without it."""
     node = dice.choice(HOSTS[:2])
     if _wait(rig, dice, process):
         rig.cut(node, cut=True)
-        try:
-            process.wait(COMMAND_S)
-        finally:
-            rig.cut(node, cut=False)
+        rig.mend = partial(rig.cut, node, cut=False)
+        process.wait(COMMAND_S)
 
 
 def reboot(rig: Rig, dice: random.Random, process: subprocess.Popen[bytes]) -> None:
@@ -402,13 +404,20 @@ class Cycle:
 def cycle(rig: Rig, number: int, happened: str, dice: random.Random) -> Cycle:
     """Let one thing happen to one command, and see what becomes of the hosts."""
     began_s = time.monotonic()
-    mode, command = dice.choice(MODES), dice.choice(("run", "run", "setup"))
+    mode, command = dice.choice(MODES), dice.choice(("run", "run", "setup", "restore"))
     out, log = f"out-{number}", rig.folder / f"{number}.log"
-    words = [command, "-t", str(rig.topology), "--mode", mode, "--yes", "--revert-after", f"{REVERT_S}s"]
-    if command == "run":
-        words += ["--blocks", "1", "--duration", "1", "--warmup", "0", "--object", "4k"]
     rig.out = rig.folder / out
     file_size = dice.randrange(1_000, 120_000) if happened == "disk-full" else None
+    setting_up = ["-t", str(rig.topology), "--mode", mode, "--yes", "--revert-after"]
+    words = [command, *setting_up, f"{REVERT_S}s"]
+    if command == "run":
+        words += ["--blocks", "1", "--duration", "1", "--warmup", "0", "--object", "4k"]
+    elif command == "restore":
+        # Nobody renews a mode that was set up: the hosts wait for longer than a restore takes, but where that is meant.
+        after_s = REVERT_S if happened == "gone" else LONGEST_RESTORE_S
+        if rig.start(rig.words("setup", *setting_up, f"{after_s}s", out=out), log).wait(COMMAND_S):
+            raise Trouble(f"{number}: the mode was not set up: {log.read_text()}")
+        words = ["restore"]
     process = rig.start(rig.words(*words, out=out, file_size=file_size), log)
     note = ""
     try:
@@ -416,7 +425,7 @@ def cycle(rig: Rig, number: int, happened: str, dice: random.Random) -> Cycle:
     except Trouble as trouble:
         note = str(trouble)
     process.wait(COMMAND_S)
-    by_itself = not rig.differences()
+    by_itself = rig.mend is None and not rig.differences()
     restores, named = 0, False
     while restores < 3:
         done = subprocess.run(
@@ -428,6 +437,9 @@ def cycle(rig: Rig, number: int, happened: str, dice: random.Random) -> Cycle:
             check=False,
         )
         restores += 1
+        if rig.mend is not None:
+            rig.mend()
+            rig.mend = None
         with log.open("a") as file:
             file.write(f"--- restore {restores}: status {done.returncode}\n{done.stdout}{done.stderr}")
         if done.returncode == 0:
