@@ -23,7 +23,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[soak.Rig]:
 # The dice of each choose a run, 24 a restore, and a moment at which it is at work on the hosts.
 @pytest.mark.parametrize(
     ("happened", "seed"),
-    [("kill", 47), ("kill", 24), ("reboot", 18), ("cut-for-good", 42), ("disk-full", 26), ("second", 7)],
+    [("kill", 47), ("kill", 24), ("reboot", 1), ("cut-for-good", 42), ("disk-full", 26), ("second", 7)],
 )
 def test_hosts_are_as_they_were(rig: soak.Rig, happened: str, seed: int) -> None:
     """Whatever happened, each host is as it was, or was named and is after the next restore; no process is left."""
