@@ -209,7 +209,7 @@ def look(shell: Shell, run_id: str) -> Look:
     if state == "reverted":
         note = f"{shell.node} put itself back {_seconds(ago)} s ago, since nobody was heard of"
     elif state == "free":
-        note = f"{shell.node} was held no more: it was rebooted, or let go by hand"
+        note = f"{shell.node} was held no more: it was rebooted, or let go already"
     return Look(note, frozenset(int(word) for word in rest if re.fullmatch("[0-9]{8,12}", word)))
 
 
